@@ -1,0 +1,158 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package mappedfile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+)
+
+// Allocator has the next file of a Queue created, reserved and warmed up by the
+// time it is needed: RocketMQ's AllocateMappedFileService. One goroutine does
+// that, one file at a time; it waits on a channel and ends with Close.
+type Allocator struct {
+	queue *Queue
+	warm  func(ctx context.Context, file *File) error
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	work   chan *slot
+	done   chan struct{}
+
+	mu     sync.Mutex
+	slots  map[int64]*slot // by base: asked for, not taken yet
+	closed bool
+}
+
+// slot is one file that was asked for. file and err are set before ready is
+// closed.
+type slot struct {
+	base  int64
+	ready chan struct{}
+	file  *File
+	err   error
+}
+
+// maxAhead bounds the files that can be asked for before they are made.
+const maxAhead = 16
+
+// NewAllocator starts the goroutine. warm, which may be nil, is run on each new
+// file before it is ready; its error does not fail the file (what can't be
+// warmed up is slower, not wrong), so warm itself reports what was refused.
+func NewAllocator(q *Queue, warm func(ctx context.Context, file *File) error) *Allocator {
+	ctx, cancel := context.WithCancel(context.Background())
+	a := &Allocator{
+		queue: q, warm: warm, ctx: ctx, cancel: cancel,
+		work: make(chan *slot, 2*maxAhead), done: make(chan struct{}), slots: map[int64]*slot{},
+	}
+	go a.run()
+	return a
+}
+
+func (a *Allocator) run() {
+	defer close(a.done)
+	for s := range a.work {
+		a.fill(s)
+		close(s.ready)
+	}
+}
+
+func (a *Allocator) fill(s *slot) {
+	if a.ctx.Err() != nil {
+		s.err = fmt.Errorf("%s: allocator: %w", a.queue.Dir(), ErrClosed)
+		return
+	}
+	if s.file, s.err = a.queue.Prepare(s.base); s.err != nil || a.warm == nil {
+		return
+	}
+	_ = a.warm(a.ctx, s.file)
+}
+
+// Prepare asks for the file at base and returns at once. Asking again for a
+// file that is not taken yet does nothing; so does asking for more files than
+// can wait.
+func (a *Allocator) Prepare(base int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed || a.slots[base] != nil || len(a.slots) >= maxAhead {
+		return
+	}
+	a.enqueue(base)
+}
+
+// enqueue hands a slot to the goroutine. a.mu is held, and there is room: the
+// channel holds as many as the table may, and one for each goroutine in Take.
+func (a *Allocator) enqueue(base int64) *slot {
+	s := &slot{base: base, ready: make(chan struct{})}
+	a.slots[base] = s
+	a.work <- s
+	return s
+}
+
+// Take returns the file at base, prepared, and waits for it if it is not ready
+// or was not asked for. The caller appends it to the queue. waited tells
+// whether the caller lost time. A preparation that failed ahead of need is
+// tried again here: the disk may have room by now.
+func (a *Allocator) Take(base int64) (file *File, waited bool, err error) {
+	s, err := a.claim(base)
+	if err != nil {
+		return nil, false, err
+	}
+	select {
+	case <-s.ready:
+		if s.err == nil {
+			return s.file, false, nil
+		}
+		if s, err = a.claim(base); err != nil {
+			return nil, false, err
+		}
+	default:
+	}
+	<-s.ready
+	return s.file, true, s.err
+}
+
+// claim takes the slot for base off the table, so that Close leaves its file
+// alone; a slot that nobody asked for yet is made.
+func (a *Allocator) claim(base int64) (*slot, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return nil, fmt.Errorf("%s: allocator: %w", a.queue.Dir(), ErrClosed)
+	}
+	s := a.slots[base]
+	if s == nil {
+		s = a.enqueue(base)
+	}
+	delete(a.slots, base)
+	return s, nil
+}
+
+// Close stops the goroutine, waits for it, and removes the files that were
+// prepared and not taken. Closing twice does nothing.
+func (a *Allocator) Close() error {
+	a.mu.Lock()
+	if a.closed {
+		a.mu.Unlock()
+		<-a.done
+		return nil
+	}
+	a.closed = true
+	slots := a.slots
+	a.slots = nil
+	a.mu.Unlock()
+
+	a.cancel()
+	close(a.work)
+	<-a.done
+	var errs []error
+	for _, s := range slots {
+		if s.file != nil {
+			errs = append(errs, a.queue.Discard(s.file))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,49 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+// Package mappedfile keeps an ordered run of equally long, memory-mapped files:
+// RocketMQ's MappedFile, MappedFileQueue and AllocateMappedFileService.
+//
+//	     base 0               base 1·size           base 2·size
+//	┌───────────────────┬───────────────────┬───────────────────┐
+//	│ 0000…0000         │ 0000…1073741824   │ 0000…2147483648   │ ┄ next, prepared
+//	└───────────────────┴───────────────────┴───────────────────┘   by the Allocator
+//	Min                                                      End
+//
+// A File is one of them: a name of 20 decimal digits (its base offset), a fixed
+// size, a mapping that is made at first use. A Queue is the run: ordered,
+// contiguous, and a file is found by offset with one division. An Allocator
+// has the next file created, reserved and warmed up before it is needed. A View
+// is a piece of a file that a reader holds on to.
+//
+// # Who owns the bytes
+//
+// Each File counts references. The Queue holds one as long as the file is part
+// of the run, each View holds one. The mapping goes when the last one is given
+// back, so expiring a file never pulls it from under a reader. The bytes of a
+// View are the file's own pages: they are valid until Release, must not be
+// written, and must not be kept after it.
+//
+// # Who may write
+//
+// A Queue does not order writers. Its one writer (the commit log under its
+// append lock, the dispatcher for consume queues) takes the bytes of a file
+// with File.Bytes and may write them beside any number of readers, as long as
+// it publishes what it wrote by its own watermark. It calls File.Reserve before
+// it touches a page, so a full disk is an error and never a SIGBUS.
+//
+// # Locks
+//
+// Queue.mu guards changes to the run; readers load an immutable list without
+// it. File.mu guards making and dropping the mapping. Allocator.mu guards its
+// table of prepared files. Queue.mu comes before File.mu; Allocator.mu is
+// never held while a file is created.
+//
+// # What is on disk after a crash
+//
+// A file exists once its directory was synced (immediately, or at the next
+// Flush with Options.LazySync). Its length is durable from creation on. Which
+// of its bytes are durable is what Flush says. A file that was prepared ahead
+// and never used holds zeros only; an interrupted creation can leave a last
+// file of length 0, which OpenQueue removes.
+package mappedfile

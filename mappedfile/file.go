@@ -1,0 +1,213 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package mappedfile
+
+import (
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+)
+
+// File is one fixed-size file of a Queue. It is safe for concurrent use, in the
+// terms of the package comment.
+type File struct {
+	base int64
+	size int64
+	path string
+	disk Disk
+	how  Mapping
+
+	refs atomic.Int32 // the Queue's one and those of views
+	data atomic.Pointer[[]byte]
+
+	mu       sync.Mutex // guards region
+	region   Region
+	reserved int64 // end of the reserved blocks; the writer's own
+}
+
+func newFile(base, size int64, path string, disk Disk, how Mapping) *File {
+	f := &File{base: base, size: size, path: path, disk: disk, how: how}
+	f.refs.Store(1)
+	return f
+}
+
+// Base is the offset of the file's first byte.
+func (f *File) Base() int64 { return f.base }
+
+// Size is the file's length in bytes.
+func (f *File) Size() int64 { return f.size }
+
+// End is the offset behind the file's last byte.
+func (f *File) End() int64 { return f.base + f.size }
+
+// Path is the file's path.
+func (f *File) Path() string { return f.path }
+
+// Bytes returns the whole mapping, which is made now if it was not. The caller
+// must hold a reference: a View, or being the writer of a Queue that has the
+// file. The slice is valid as long as that reference.
+func (f *File) Bytes() ([]byte, error) {
+	if p := f.data.Load(); p != nil {
+		return *p, nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if p := f.data.Load(); p != nil {
+		return *p, nil
+	}
+	r, err := f.disk.Open(f.path, f.how)
+	if err != nil {
+		return nil, err
+	}
+	if got := int64(len(r.Bytes())); got != f.size {
+		_ = r.Close()
+		return nil, &FileError{Path: f.path, Cause: ErrFileSize, Want: f.size, Got: got}
+	}
+	f.adopt(r)
+	return r.Bytes(), nil
+}
+
+// adopt takes over a region. f.mu is held, or f is not shared yet.
+func (f *File) adopt(r Region) {
+	data := r.Bytes()
+	f.region = r
+	f.data.Store(&data)
+}
+
+// mapped returns the region, which it maps if need be.
+func (f *File) mapped() (Region, error) {
+	if _, err := f.Bytes(); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.region, nil
+}
+
+// Reserve makes sure that blocks exist for every byte below end (a position in
+// the file), and some further: as much again as is reserved already, between
+// 4 KiB and 1 MiB, so that a small queue takes little space and a growing one
+// few calls. Only the file's writer may call it.
+func (f *File) Reserve(end int64) error {
+	if end <= f.reserved {
+		return nil
+	}
+	const least, most = 4 << 10, 1 << 20
+	ahead := min(max(f.reserved, least), most)
+	to := min((max(end, f.reserved+ahead)+least-1)/least*least, f.size)
+	return f.reserveTo(to)
+}
+
+func (f *File) reserveTo(to int64) error {
+	r, err := f.mapped()
+	if err != nil {
+		return err
+	}
+	if err := r.Reserve(f.reserved, to-f.reserved); err != nil {
+		return err
+	}
+	f.reserved = to
+	return nil
+}
+
+// Flush makes the bytes [from, to) of the file (positions in it) durable, as
+// they are now. The caller must hold a reference. After an error the file must
+// not be trusted with another flush.
+func (f *File) Flush(from, to int64) error {
+	if from >= to {
+		return nil
+	}
+	r, err := f.mapped()
+	if err != nil {
+		return err
+	}
+	return r.Flush(from, to-from)
+}
+
+// ZeroFrom makes every byte from pos (a position in the file) to its end read
+// as zero, durably. Only the file's writer may call it, and not beside readers
+// of those bytes.
+func (f *File) ZeroFrom(pos int64) error {
+	if pos >= f.size {
+		return nil
+	}
+	r, err := f.mapped()
+	if err != nil {
+		return err
+	}
+	if err := r.Zero(pos, f.size-pos); err != nil {
+		return err
+	}
+	return r.Flush(pos, f.size-pos)
+}
+
+// Descriptor returns the open file for system calls that send from one, or nil
+// when the Disk has none or the mapping is lean. It belongs to the File and is
+// valid as long as the caller's reference.
+func (f *File) Descriptor() *os.File {
+	r, err := f.mapped()
+	if err != nil {
+		return nil
+	}
+	if d, ok := r.(interface{ File() *os.File }); ok {
+		return d.File()
+	}
+	return nil
+}
+
+// View returns the n bytes at pos (a position in the file). The caller must
+// Release it. It returns ErrExpired when the file was removed.
+func (f *File) View(pos, n int64) (View, error) {
+	if pos < 0 || n < 0 || pos > f.size-n {
+		return View{}, fmt.Errorf("%s: %w: [%d, %d) of %d bytes", f.path, ErrOutOfRange, pos, pos+n, f.size)
+	}
+	if !f.acquire() {
+		return View{}, fmt.Errorf("%s: %w", f.path, ErrExpired)
+	}
+	data, err := f.Bytes()
+	if err != nil {
+		return View{}, joinRelease(err, f)
+	}
+	return View{file: f, data: data[pos : pos+n : pos+n]}, nil
+}
+
+func joinRelease(err error, f *File) error {
+	f.release()
+	return err
+}
+
+// acquire takes a reference, unless the last one is gone.
+func (f *File) acquire() bool {
+	for {
+		n := f.refs.Load()
+		if n <= 0 {
+			return false
+		}
+		if f.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// release gives a reference back; the last one unmaps the file. An unmap that
+// fails leaves nothing to do and nothing to lose, so its error is dropped.
+func (f *File) release() {
+	if f.refs.Add(-1) != 0 {
+		return
+	}
+	_ = f.unmap()
+}
+
+func (f *File) unmap() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.data.Store(nil)
+	r := f.region
+	f.region = nil
+	if r == nil {
+		return nil
+	}
+	return r.Close()
+}

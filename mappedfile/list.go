@@ -1,0 +1,99 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package mappedfile
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+)
+
+// nameLen is the length of a file name: decimal digits of the base offset.
+const nameLen = 20
+
+// FileName returns the name of the file with the given base offset: 20 decimal
+// digits, as UtilAll.offset2FileName writes them.
+func FileName(base int64) string { return fmt.Sprintf("%020d", base) }
+
+// ParseFileName is the inverse of FileName.
+func ParseFileName(name string) (base int64, ok bool) {
+	if len(name) != nameLen {
+		return 0, false
+	}
+	base, err := strconv.ParseInt(name, 10, 64)
+	return base, err == nil && base >= 0 && name[0] != '+' && name[0] != '-'
+}
+
+// listFiles reads and checks o.Dir, and settles o.FileSize.
+func listFiles(o *Options) ([]*File, error) {
+	entries, err := o.Disk.List(o.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		entries, err = nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var bases, sizes []int64
+	for _, e := range entries {
+		if e.Dir {
+			continue
+		}
+		base, ok := ParseFileName(e.Name)
+		if !ok {
+			return nil, &FileError{Path: filepath.Join(o.Dir, e.Name), Cause: ErrStrayFile}
+		}
+		bases, sizes = append(bases, base), append(sizes, e.Size)
+	}
+	if n := len(sizes); n > 0 && sizes[n-1] == 0 {
+		if !o.Mapping.ReadOnly {
+			path := filepath.Join(o.Dir, FileName(bases[n-1]))
+			if err := errors.Join(o.Disk.Remove(path), o.Disk.SyncDir(o.Dir)); err != nil {
+				return nil, err
+			}
+		}
+		bases, sizes = bases[:n-1], sizes[:n-1]
+	}
+	if o.FileSize == 0 {
+		o.FileSize = settleSize(bases, sizes, o.DefaultSize)
+	}
+	files := make([]*File, len(bases))
+	for i, base := range bases {
+		path := filepath.Join(o.Dir, FileName(base))
+		if sizes[i] != o.FileSize {
+			return nil, &FileError{Path: path, Cause: ErrFileSize, Want: o.FileSize, Got: sizes[i]}
+		}
+		if want := bases[0] + int64(i)*o.FileSize; base != want {
+			return nil, &FileError{Path: filepath.Join(o.Dir, FileName(want)), Cause: ErrMissingFile, Want: want, Got: base}
+		}
+		f := newFile(base, o.FileSize, path, o.Disk, o.Mapping)
+		files[i] = f
+	}
+	return files, nil
+}
+
+// settleSize tells how long the files of a directory are meant to be: as most
+// of them are; and where two lengths are equally common, the one that the
+// distance of the names speaks for.
+func settleSize(bases, sizes []int64, fallback int64) int64 {
+	if len(sizes) == 0 {
+		return fallback
+	}
+	count := map[int64]int{}
+	for _, s := range sizes {
+		count[s]++
+	}
+	stride := int64(0)
+	if len(bases) > 1 {
+		stride = bases[1] - bases[0]
+	}
+	best := sizes[0]
+	for _, s := range sizes {
+		if count[s] > count[best] || count[s] == count[best] && s == stride {
+			best = s
+		}
+	}
+	return best
+}

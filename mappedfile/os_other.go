@@ -1,0 +1,17 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build unix && !linux
+
+package mappedfile
+
+import "os"
+
+func fdatasync(f *os.File) error { return f.Sync() }
+
+func reserve(f *os.File, data []byte, off, n int64) error { return writeSame(f, data, off, n) }
+
+func zeroRange(_ *os.File, data []byte, off, n int64) error {
+	clear(data[off : off+n])
+	return nil
+}

@@ -1,0 +1,319 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package mappedfile
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+)
+
+// Options says what a Queue is made of.
+type Options struct {
+	// Dir holds the files, and nothing else but directories. It may be
+	// missing; then the queue is empty and Add makes it.
+	Dir string
+	// FileSize is the length of each file in bytes. 0 takes the length of the
+	// files that are there, or DefaultSize where there are none.
+	FileSize int64
+	// DefaultSize is the length for new files when FileSize is 0 and no file
+	// is there to follow.
+	DefaultSize int64
+	// Disk is the file system. nil is OS.
+	Disk Disk
+	// Mapping says how the files are mapped. With ReadOnly nothing is changed
+	// on disk.
+	Mapping Mapping
+	// ReserveWhole reserves all blocks of a new file at once. Without it the
+	// writer calls File.Reserve as it goes.
+	ReserveWhole bool
+	// LazySync leaves the name of a new file to the next Flush, instead of
+	// syncing the directory at once.
+	LazySync bool
+}
+
+// Queue is an ordered, contiguous run of equally long files: RocketMQ's
+// MappedFileQueue. Reading calls are safe for concurrent use and take no lock;
+// changes to the run exclude each other.
+type Queue struct {
+	o     Options
+	files atomic.Pointer[[]*File] // immutable once stored
+
+	mu      sync.Mutex // held while the run changes
+	unnamed bool       // a file was added since the directory was synced
+	closed  bool
+}
+
+// OpenQueue lists the directory and checks every name and length, without
+// mapping anything. The errors are FileErrors with ErrStrayFile, ErrFileSize
+// or ErrMissingFile. A last file of length 0 is what an interrupted creation
+// leaves: it is left out, and removed unless the queue is read-only.
+func OpenQueue(o Options) (*Queue, error) {
+	if o.Disk == nil {
+		o.Disk = OS()
+	}
+	files, err := listFiles(&o)
+	if err != nil {
+		return nil, err
+	}
+	q := &Queue{o: o}
+	q.files.Store(&files)
+	return q, nil
+}
+
+// Dir is the directory of the files.
+func (q *Queue) Dir() string { return q.o.Dir }
+
+// FileSize is the length of each file in bytes.
+func (q *Queue) FileSize() int64 { return q.o.FileSize }
+
+// Files returns the run as it is now, in order. The slice must not be changed.
+// A file may be removed at any time; take a View to keep it.
+func (q *Queue) Files() []*File { return *q.files.Load() }
+
+// Len is the number of files.
+func (q *Queue) Len() int { return len(q.Files()) }
+
+// First returns the first file, or nil.
+func (q *Queue) First() *File {
+	if files := q.Files(); len(files) > 0 {
+		return files[0]
+	}
+	return nil
+}
+
+// Last returns the last file, or nil.
+func (q *Queue) Last() *File {
+	if files := q.Files(); len(files) > 0 {
+		return files[len(files)-1]
+	}
+	return nil
+}
+
+// Min is the base offset of the first file, 0 when there is none.
+func (q *Queue) Min() int64 {
+	if f := q.First(); f != nil {
+		return f.base
+	}
+	return 0
+}
+
+// End is the offset behind the last file, 0 when there is none.
+func (q *Queue) End() int64 {
+	if f := q.Last(); f != nil {
+		return f.End()
+	}
+	return 0
+}
+
+// Find returns the file that holds off, or nil.
+func (q *Queue) Find(off int64) *File {
+	files := q.Files()
+	if len(files) == 0 || off < files[0].base {
+		return nil
+	}
+	i := (off - files[0].base) / q.o.FileSize
+	if i >= int64(len(files)) {
+		return nil
+	}
+	return files[i]
+}
+
+// View returns the n bytes at offset off, which must lie in one file. It
+// returns ErrExpired below the first file and ErrOutOfRange beyond the last.
+// The caller must Release it.
+func (q *Queue) View(off, n int64) (View, error) {
+	f := q.Find(off)
+	if f == nil {
+		if off < q.Min() {
+			return View{}, fmt.Errorf("%s: %w: offset %d, the first file begins at %d", q.o.Dir, ErrExpired, off, q.Min())
+		}
+		return View{}, fmt.Errorf("%s: %w: offset %d, the files end at %d", q.o.Dir, ErrOutOfRange, off, q.End())
+	}
+	return f.View(off-f.base, n)
+}
+
+// NextBase is the base offset of the file that Add or Append expects: behind
+// the last file, or for an empty queue the file that holds the offset first.
+func (q *Queue) NextBase(first int64) int64 {
+	if f := q.Last(); f != nil {
+		return f.End()
+	}
+	return first - first%q.o.FileSize
+}
+
+// Add creates the file at base, which must be NextBase, and appends it to the
+// run.
+func (q *Queue) Add(base int64) (*File, error) {
+	f, err := q.Prepare(base)
+	if err != nil {
+		return nil, err
+	}
+	if err := q.Append(f); err != nil {
+		return nil, errors.Join(err, q.Discard(f))
+	}
+	return f, nil
+}
+
+// Prepare creates, reserves and maps the file at base without making it part
+// of the run. It is given to Append or to Discard. It may run beside
+// everything else.
+func (q *Queue) Prepare(base int64) (*File, error) {
+	if q.o.Mapping.ReadOnly {
+		return nil, fmt.Errorf("%s: add a file: %w", q.o.Dir, ErrReadOnly)
+	}
+	if err := q.o.Disk.MkdirAll(q.o.Dir); err != nil {
+		return nil, fullDisk(err)
+	}
+	f := newFile(base, q.o.FileSize, filepath.Join(q.o.Dir, FileName(base)), q.o.Disk, q.o.Mapping)
+	r, err := q.o.Disk.Create(f.path, f.size, q.o.Mapping)
+	if err != nil {
+		return nil, err
+	}
+	f.adopt(r)
+	if q.o.ReserveWhole {
+		err = f.reserveTo(f.size)
+	}
+	if err == nil && !q.o.LazySync {
+		err = q.o.Disk.SyncDir(q.o.Dir)
+	}
+	if err != nil {
+		return nil, errors.Join(err, q.Discard(f))
+	}
+	return f, nil
+}
+
+// Discard removes a prepared file that was not appended.
+func (q *Queue) Discard(f *File) error {
+	err := q.o.Disk.Remove(f.path)
+	f.release()
+	if err == nil {
+		err = q.o.Disk.SyncDir(q.o.Dir)
+	}
+	return err
+}
+
+// Append makes a prepared file the last of the run.
+func (q *Queue) Append(f *File) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return fmt.Errorf("%s: %w", q.o.Dir, ErrClosed)
+	}
+	old := q.Files()
+	if want := q.NextBase(f.base); f.base != want {
+		return fmt.Errorf("%s: a file at %d can't follow: want %d", q.o.Dir, f.base, want)
+	}
+	files := make([]*File, len(old)+1)
+	copy(files, old)
+	files[len(old)] = f
+	q.files.Store(&files)
+	q.unnamed = q.o.LazySync
+	return nil
+}
+
+// Flush makes the bytes [from, to) durable, and before them the names of new
+// files. Parts of the range that lie in removed files count as done.
+func (q *Queue) Flush(from, to int64) error {
+	if err := q.syncNames(); err != nil {
+		return err
+	}
+	for _, f := range q.Files() {
+		lo, hi := max(from, f.base), min(to, f.End())
+		if lo >= hi || !f.acquire() {
+			continue
+		}
+		err := f.Flush(lo-f.base, hi-f.base)
+		f.release()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (q *Queue) syncNames() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if !q.unnamed {
+		return nil
+	}
+	if err := q.o.Disk.SyncDir(q.o.Dir); err != nil {
+		return err
+	}
+	q.unnamed = false
+	return nil
+}
+
+// RemoveBefore removes the files that end at or below off from the front and
+// returns how many went. Views on them stay valid.
+func (q *Queue) RemoveBefore(off int64) (int, error) {
+	return q.cut(func(files []*File) (gone, kept []*File) {
+		n := 0
+		for n < len(files) && files[n].End() <= off {
+			n++
+		}
+		return files[:n], files[n:]
+	})
+}
+
+// RemoveFrom removes the files that begin at or above off from the back, last
+// first, and returns how many went.
+func (q *Queue) RemoveFrom(off int64) (int, error) {
+	return q.cut(func(files []*File) (gone, kept []*File) {
+		n := len(files)
+		for n > 0 && files[n-1].base >= off {
+			gone = append(gone, files[n-1])
+			n--
+		}
+		return gone, files[:n]
+	})
+}
+
+func (q *Queue) cut(split func([]*File) (gone, kept []*File)) (int, error) {
+	if q.o.Mapping.ReadOnly {
+		return 0, fmt.Errorf("%s: remove files: %w", q.o.Dir, ErrReadOnly)
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	gone, kept := split(q.Files())
+	if len(gone) == 0 {
+		return 0, nil
+	}
+	// A file that can't be removed stays on disk beside a run that no longer
+	// has it only if it lies at an end: so the run is cut first, in one step,
+	// and the files go in an order that never leaves a hole.
+	q.files.Store(&kept)
+	removed := 0
+	var err error
+	for _, f := range gone {
+		if err = q.o.Disk.Remove(f.path); err != nil {
+			break
+		}
+		removed++
+	}
+	for _, f := range gone {
+		f.release()
+	}
+	return removed, errors.Join(err, q.o.Disk.SyncDir(q.o.Dir))
+}
+
+// Close gives up the queue's references: files are unmapped once their last
+// View is released. It does not flush. Closing twice does nothing.
+func (q *Queue) Close() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		return nil
+	}
+	q.closed = true
+	files := q.Files()
+	q.files.Store(&[]*File{})
+	for _, f := range files {
+		f.release()
+	}
+	return nil
+}

@@ -1,0 +1,136 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build unix
+
+package mappedfile
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+
+	"github.com/edsrzf/mmap-go"
+	"golang.org/x/sys/unix"
+)
+
+// osRegion is a mapped file of the operating system. file is nil for a lean
+// mapping.
+type osRegion struct {
+	path string
+	file *os.File
+	data mmap.MMap
+}
+
+// msyncUpTo is the largest range that is flushed with msync when a descriptor
+// is at hand. Up to a few pages msync of the range is as fast as fdatasync and
+// leaves the rest of the file's dirty pages alone; it gets slower than
+// fdatasync as the range grows, since it walks the page table.
+const msyncUpTo = 16 << 10
+
+func (r *osRegion) Bytes() []byte { return r.data }
+
+// File returns the descriptor for system calls that send from a file. It is
+// nil for a lean mapping, and owned by the Region.
+func (r *osRegion) File() *os.File { return r.file }
+
+func (r *osRegion) Flush(off, n int64) error {
+	if n <= 0 {
+		return nil
+	}
+	if r.file != nil && n > msyncUpTo {
+		for {
+			err := fdatasync(r.file)
+			if errors.Is(err, syscall.EINTR) {
+				continue
+			}
+			if err != nil {
+				return fmt.Errorf("fdatasync %s: %w", r.path, err)
+			}
+			return nil
+		}
+	}
+	page := int64(os.Getpagesize())
+	from := off - off%page
+	for {
+		err := unix.Msync(r.data[from:off+n], unix.MS_SYNC)
+		if errors.Is(err, syscall.EINTR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("msync %s [%d, %d): %w", r.path, from, off+n, err)
+		}
+		return nil
+	}
+}
+
+func (r *osRegion) Reserve(off, n int64) error {
+	return r.withFile(func(f *os.File) error {
+		if err := reserve(f, r.data, off, n); err != nil {
+			return fullDisk(fmt.Errorf("reserve %s [%d, %d): %w", r.path, off, off+n, err))
+		}
+		return nil
+	})
+}
+
+func (r *osRegion) Zero(off, n int64) error {
+	page := int64(os.Getpagesize())
+	// Whole pages are zeroed in the file system, the rest through the mapping:
+	// a range of a gigabyte then costs microseconds and no dirty page.
+	head := min(n, (page-off%page)%page)
+	clear(r.data[off : off+head])
+	off, n = off+head, n-head
+	tail := n % page
+	clear(r.data[off+n-tail : off+n])
+	if n -= tail; n == 0 {
+		return nil
+	}
+	return r.withFile(func(f *os.File) error {
+		if err := zeroRange(f, r.data, off, n); err != nil {
+			return fmt.Errorf("zero %s [%d, %d): %w", r.path, off, off+n, err)
+		}
+		return nil
+	})
+}
+
+func (r *osRegion) withFile(do func(*os.File) error) error {
+	if r.file != nil {
+		return do(r.file)
+	}
+	f, err := os.OpenFile(r.path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(f), f.Close())
+}
+
+func (r *osRegion) Close() error {
+	err := r.data.Unmap()
+	if r.file != nil {
+		err = errors.Join(err, r.file.Close())
+	}
+	runtime.KeepAlive(r.file)
+	if err != nil {
+		return fmt.Errorf("close %s: %w", r.path, err)
+	}
+	return nil
+}
+
+// writeSame reserves blocks where the file system can't do it without
+// writing: it writes each page back as it is, through the descriptor, so that
+// a full disk is an error and never a fault.
+func writeSame(f *os.File, data []byte, off, n int64) error {
+	const step = 1 << 20
+	buf := make([]byte, min(step, n))
+	for n > 0 {
+		k := min(step, n)
+		copy(buf[:k], data[off:off+k])
+		if _, err := f.WriteAt(buf[:k], off); err != nil {
+			return err
+		}
+		off, n = off+k, n-k
+	}
+	return nil
+}
