@@ -178,6 +178,16 @@ func joinRelease(err error, f *File) error {
 	return err
 }
 
+// Drop gives up the mapping when nobody but the queue holds the file; its next
+// use maps it again. It must not run beside any other use of the file: it is
+// for recovery, which looks at thousands of files and keeps few.
+func (f *File) Drop() error {
+	if f.refs.Load() != 1 {
+		return nil
+	}
+	return f.unmap()
+}
+
 // acquire takes a reference, unless the last one is gone.
 func (f *File) acquire() bool {
 	for {

@@ -20,13 +20,41 @@ func reserve(f *os.File, data []byte, off, n int64) error {
 	return err
 }
 
+// zeroRange zeroes only the stretches that hold data, so that a sparse file
+// stays sparse and blocks that are reserved and unwritten stay as they are.
 func zeroRange(f *os.File, data []byte, off, n int64) error {
+	fd, end := int(f.Fd()), off+n
+	for off < end {
+		from, err := unix.Seek(fd, off, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			return nil // a hole up to the end of the file
+		}
+		if err != nil {
+			return zeroStretch(f, data, off, end-off)
+		}
+		if from >= end {
+			return nil
+		}
+		to, err := unix.Seek(fd, from, unix.SEEK_HOLE)
+		if err != nil {
+			return zeroStretch(f, data, off, end-off)
+		}
+		to = min(to, end)
+		if err := zeroStretch(f, data, from, to-from); err != nil {
+			return err
+		}
+		off = to
+	}
+	return nil
+}
+
+func zeroStretch(f *os.File, data []byte, off, n int64) error {
 	err := fallocate(f, unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, off, n)
 	if !unsupported(err) {
 		return err
 	}
 	// A punched hole reads as zeros but has lost its blocks: reserve them
-	// again, also here where the file system (tmpfs) knows only this much.
+	// again. tmpfs knows only this much.
 	err = fallocate(f, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, n)
 	if err == nil {
 		return reserve(f, data, off, n)
