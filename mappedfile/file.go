@@ -100,6 +100,15 @@ func (f *File) Reserve(end int64) error {
 	return f.reserveTo(to)
 }
 
+// ReserveAll makes sure that blocks exist for every byte of the file. Only the
+// file's writer may call it.
+func (f *File) ReserveAll() error {
+	if f.reserved == f.size {
+		return nil
+	}
+	return f.reserveTo(f.size)
+}
+
 func (f *File) reserveTo(to int64) error {
 	r, err := f.mapped()
 	if err != nil {
@@ -141,6 +150,20 @@ func (f *File) ZeroFrom(pos int64) error {
 		return err
 	}
 	return r.Flush(pos, f.size-pos)
+}
+
+// NextData returns the first position at or after pos that may hold something
+// other than zeros, or Size when there is none. Where the Disk can't tell, that
+// is pos. The caller must hold a reference.
+func (f *File) NextData(pos int64) int64 {
+	r, err := f.mapped()
+	if err != nil {
+		return pos
+	}
+	if d, ok := r.(interface{ NextData(int64) int64 }); ok {
+		return min(max(d.NextData(pos), pos), f.size)
+	}
+	return pos
 }
 
 // Descriptor returns the open file for system calls that send from one, or nil

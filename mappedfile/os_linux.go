@@ -12,6 +12,22 @@ import (
 
 func fdatasync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }
 
+// NextData asks the file system where the next written bytes are. Blocks that
+// are reserved and unwritten count as none.
+func (r *osRegion) NextData(off int64) int64 {
+	if r.file == nil {
+		return off
+	}
+	at, err := unix.Seek(int(r.file.Fd()), off, unix.SEEK_DATA)
+	switch {
+	case errors.Is(err, unix.ENXIO):
+		return int64(len(r.data))
+	case err != nil:
+		return off
+	}
+	return at
+}
+
 func reserve(f *os.File, data []byte, off, n int64) error {
 	err := fallocate(f, 0, off, n)
 	if unsupported(err) {
