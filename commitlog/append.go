@@ -1,0 +1,196 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package commitlog
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/stelelog/stele/message"
+)
+
+// Sequence is the next queue offset of one queue. The Log reads and moves it
+// under the append lock, so that the order of records in the log and in each
+// queue is the same. Set it before the first append of its queue.
+type Sequence struct{ next message.QueueOffset }
+
+// NewSequence returns a Sequence whose first offset is next.
+func NewSequence(next message.QueueOffset) *Sequence { return &Sequence{next: next} }
+
+// Item is one encoded record and the queue that it goes to.
+type Item struct {
+	// Record is patched in place: physical offset, queue offset, store time,
+	// and the property CRC if the log writes one. The Log doesn't keep it.
+	Record message.Record
+	// Sequence gives the queue offset.
+	Sequence *Sequence
+	// Step moves the sequence on: message.Message.QueueStep of the record.
+	Step message.QueueOffset
+}
+
+// Result says where a record went.
+type Result struct {
+	Offset      message.Offset      // of its first byte
+	Size        int32               // bytes
+	QueueOffset message.QueueOffset // its place in its queue
+	StoreTime   int64               // milliseconds since the Unix epoch
+}
+
+// End is the offset behind the record. The record is durable once Flushed is
+// not below it.
+func (r Result) End() message.Offset { return r.Offset + message.Offset(r.Size) }
+
+// Append writes one record at the end of the log. It is in the log's memory on
+// return, not on disk; wait for that with WaitFlushed. The error is
+// ErrRecordTooLarge, ErrPoisoned, ErrClosed, or why a new file could not be had
+// (mappedfile.ErrDiskFull among others); then nothing was written, and the
+// sequence has not moved. Append allocates nothing, but for the roll to a new
+// file.
+func (l *Log) Append(it Item) (Result, error) {
+	if n := len(it.Record); int64(n)+message.FillerSize > l.FileSize() {
+		return Result{}, fmt.Errorf("%w: %d bytes and a filler of %d, the file has %d",
+			ErrRecordTooLarge, n, message.FillerSize, l.FileSize())
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	pos, err := l.room(len(it.Record))
+	if err != nil {
+		return Result{}, err
+	}
+	now := l.now()
+	r := l.put(it, pos, now)
+	l.publish(pos+len(it.Record), now)
+	return r, nil
+}
+
+// AppendBatch writes records one behind the other in one file, with one store
+// time; other appends don't come between. results must be as long as items. The
+// errors are those of Append and ErrBatchTooLarge; then nothing was written. A
+// crash can still cut a batch: it is not atomic.
+func (l *Log) AppendBatch(items []Item, results []Result) error {
+	total := 0
+	for i := range items {
+		total += len(items[i].Record)
+	}
+	if total == 0 {
+		return nil
+	}
+	if int64(total)+message.FillerSize > l.FileSize() {
+		return fmt.Errorf("%w: %d bytes and a filler of %d, the file has %d",
+			ErrBatchTooLarge, total, message.FillerSize, l.FileSize())
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	pos, err := l.room(total)
+	if err != nil {
+		return err
+	}
+	now := l.now()
+	for i := range items {
+		results[i] = l.put(items[i], pos, now)
+		pos += len(items[i].Record)
+	}
+	l.publish(pos, now)
+	return nil
+}
+
+// put places one record at pos of the tail. l.mu is held and there is room.
+func (l *Log) put(it Item, pos int, now int64) Result {
+	off := message.Offset(l.tail.Base() + int64(pos))
+	rec, seq := it.Record, it.Sequence
+	rec.Patch(off, seq.next, now)
+	if l.o.PropertyCRC {
+		rec.Seal()
+	}
+	// The size and the magic number go last: a process that reads the file
+	// beside this one, or after a kill in mid-copy, sees zeros or a record.
+	dst := l.data[pos : pos+len(rec)]
+	copy(dst[message.FillerSize:], rec[message.FillerSize:])
+	copy(dst[:message.FillerSize], rec[:message.FillerSize])
+	res := Result{Offset: off, Size: int32(len(rec)), QueueOffset: seq.next, StoreTime: now}
+	if it.Step == 0 {
+		res.QueueOffset = 0 // no place in the queue: message.Record.Patch wrote 0
+	}
+	seq.next += it.Step
+	return res
+}
+
+// publish makes the bytes of the tail below end readable.
+func (l *Log) publish(end int, now int64) {
+	l.appended.Advance(l.tail.Base() + int64(end))
+	// Behind the watermark, so that whoever reads the time first and then the
+	// watermark finds the record of that time below it.
+	l.lastTime.Store(now)
+	if !l.asked && int64(end) >= l.FileSize()/prepareShare {
+		l.asked = true
+		l.alloc.Prepare(l.tail.End())
+	}
+}
+
+// prepareShare is the part of a file, 1/16, that is full when the next one is
+// asked for: late enough for a small store to hold one file, and early enough
+// for a full-speed writer of the default size to leave the allocator 20 ms.
+const prepareShare = 16
+
+// room returns the position in the tail where n bytes go, and rolls to a new
+// file when the tail has no room for them and a filler. l.mu is held.
+func (l *Log) room(n int) (int, error) {
+	if err := l.appendable(); err != nil {
+		return 0, err
+	}
+	if l.tail != nil {
+		// A file of a broker, or of a run before this one, may be sparse. On a
+		// full disk it can still be read, so this waits for the first append.
+		if err := l.tail.ReserveAll(); err != nil {
+			return 0, err
+		}
+		pos := int(l.appended.Load() - l.tail.Base())
+		if pos+n+message.FillerSize <= len(l.data) {
+			return pos, nil
+		}
+	}
+	if err := l.roll(); err != nil {
+		return 0, err
+	}
+	return 0, nil
+}
+
+func (l *Log) appendable() error {
+	switch {
+	case l.closed:
+		return ErrClosed
+	case !l.started:
+		return fmt.Errorf("%s: append before Start", l.o.Dir)
+	}
+	return l.Err()
+}
+
+// roll closes the tail with a filler and goes on to the next file. The new file
+// is had first: a disk that is full leaves everything as it was.
+func (l *Log) roll() error {
+	start := time.Now()
+	end := l.appended.Load()
+	file, waited, err := l.alloc.Take(l.files.NextBase(end))
+	if err != nil {
+		return err
+	}
+	data, err := file.Bytes()
+	if err == nil {
+		err = l.files.Append(file)
+	}
+	if err != nil {
+		return err
+	}
+	if l.tail != nil {
+		if pos := end - l.tail.Base(); pos < int64(len(l.data)) {
+			message.PutFiller(l.data[pos:], len(l.data)-int(pos))
+		}
+	}
+	l.tail, l.data, l.asked = file, data, false
+	l.appended.Advance(file.Base())
+	if l.o.OnRoll != nil {
+		l.o.OnRoll(RollInfo{Path: file.Path(), Base: message.Offset(file.Base()), Waited: waited, Took: time.Since(start)})
+	}
+	return nil
+}

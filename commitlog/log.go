@@ -1,0 +1,210 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package commitlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/stelelog/stele/internal/watermark"
+	"github.com/stelelog/stele/mappedfile"
+	"github.com/stelelog/stele/message"
+)
+
+// Log is the commit log. It is safe for concurrent use.
+//
+// A Log is opened in two steps. After Open it can be read and scanned; Recover
+// finds its end; Start makes it appendable. A read-only Log is never started.
+type Log struct {
+	o     Options
+	files *mappedfile.Queue
+
+	appended watermark.Mark // bytes that are in the log's memory
+	flushed  watermark.Mark // bytes that a completed flush covers
+	lastTime atomic.Int64   // store time of the newest record, ms; never decreases
+	failure  atomic.Pointer[error]
+
+	kick    chan struct{} // wakes the flusher
+	quit    chan struct{}
+	flusher sync.WaitGroup
+
+	mu      sync.Mutex // the append lock: guards what follows and the order of records
+	alloc   *mappedfile.Allocator
+	tail    *mappedfile.File // the last file, nil before the first append
+	data    []byte           // its mapping
+	asked   bool             // the file behind tail was asked for
+	started bool
+	closed  bool
+}
+
+// Open lists the files of the log, checks their names and lengths and maps
+// none. The errors are those of mappedfile.OpenQueue.
+func Open(o Options) (*Log, error) {
+	o.setDefaults()
+	q, err := mappedfile.OpenQueue(mappedfile.Options{
+		Dir: o.Dir, FileSize: o.FileSize, DefaultSize: DefaultFileSize, Disk: o.Disk,
+		Mapping: mappedfile.Mapping{ReadOnly: o.ReadOnly}, ReserveWhole: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{o: o, files: q, kick: make(chan struct{}, 1), quit: make(chan struct{})}
+	l.appended.Reset(q.End())
+	l.flushed.Reset(q.End())
+	return l, nil
+}
+
+// Files is the run of files, for tools that look at them. It belongs to the Log.
+func (l *Log) Files() *mappedfile.Queue { return l.files }
+
+// FileSize is the length of each file in bytes.
+func (l *Log) FileSize() int64 { return l.files.FileSize() }
+
+// Min is the offset of the first byte that is still there.
+func (l *Log) Min() message.Offset { return message.Offset(l.files.Min()) }
+
+// Appended is the offset behind the last byte in the log's memory. Before
+// Start it is the end of the last file.
+func (l *Log) Appended() message.Offset { return message.Offset(l.appended.Load()) }
+
+// Flushed is the offset below which everything is durable.
+func (l *Log) Flushed() message.Offset { return message.Offset(l.flushed.Load()) }
+
+// LastTime is the store time of the newest record in milliseconds since the
+// Unix epoch, or what Start was given.
+func (l *Log) LastTime() int64 { return l.lastTime.Load() }
+
+// WaitAppended returns once the log reaches beyond past, or with the cause of
+// ctx, or with ErrClosed.
+func (l *Log) WaitAppended(ctx context.Context, past message.Offset) error {
+	return l.appended.Wait(ctx, int64(past)+1, 0)
+}
+
+// WaitFlushedBeyond is WaitAppended for the flushed watermark. After a failed
+// flush it returns ErrPoisoned.
+func (l *Log) WaitFlushedBeyond(ctx context.Context, past message.Offset) error {
+	return l.flushed.Wait(ctx, int64(past)+1, 0)
+}
+
+// Start makes the log appendable. The next record goes to end, which must be
+// where Recover ended or a clean close left off; lastTime is the store time of
+// the record before it, which later ones don't fall behind. Everything below
+// end is made durable first, everything behind it zeroed and synced, so that an
+// old tail can never be taken for new records. Start runs once.
+func (l *Log) Start(end message.Offset, flushedTo message.Offset, lastTime int64, clean bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.o.ReadOnly:
+		return fmt.Errorf("%s: start: %w", l.o.Dir, mappedfile.ErrReadOnly)
+	case l.closed:
+		return ErrClosed
+	case l.started:
+		return fmt.Errorf("%s: started twice", l.o.Dir)
+	}
+	if err := l.settleTail(int64(end), int64(flushedTo), clean); err != nil {
+		return err
+	}
+	l.appended.Reset(int64(end))
+	l.flushed.Reset(int64(end))
+	l.lastTime.Store(lastTime)
+	l.alloc = mappedfile.NewAllocator(l.files, l.o.Warm)
+	l.started = true
+	l.flusher.Go(l.flushLoop)
+	return nil
+}
+
+// settleTail cuts the files back to end and finds the file that end lies in.
+func (l *Log) settleTail(end, flushedTo int64, clean bool) error {
+	if end < l.files.Min() || end > l.files.End() {
+		return fmt.Errorf("%s: start at %d: %w: the files hold [%d, %d)", l.o.Dir, end, ErrOutOfRange, l.files.Min(), l.files.End())
+	}
+	if err := l.files.Flush(min(flushedTo, end), end); err != nil {
+		return err
+	}
+	// A file that holds nothing is removed like those behind it, unless it is
+	// the first: its name is all that says where the log begins.
+	cut := end
+	if end == l.files.Min() {
+		cut++
+	}
+	if _, err := l.files.RemoveFrom(cut); err != nil {
+		return err
+	}
+	l.tail = l.files.Find(end)
+	if l.tail == nil {
+		return nil
+	}
+	if !clean {
+		if err := l.tail.ZeroFrom(end - l.tail.Base()); err != nil {
+			return err
+		}
+	}
+	data, err := l.tail.Bytes()
+	l.data = data
+	return err
+}
+
+// Err returns the failure that poisoned the log, or nil.
+func (l *Log) Err() error {
+	if p := l.failure.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// RemoveBefore removes the files that end at or below off, never the last one.
+// Views on them stay valid. It returns how many went.
+func (l *Log) RemoveBefore(off message.Offset) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if last := l.files.Last(); last != nil {
+		off = min(off, message.Offset(last.Base()))
+	}
+	return l.files.RemoveBefore(int64(off))
+}
+
+// Close flushes what was appended, stops the flusher and the allocator and
+// waits for both, and removes files that were prepared and not used. Views stay
+// valid. It returns the first failure, the one that poisoned the log included.
+// Closing twice does nothing.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		return nil
+	}
+	l.closed = true
+	started := l.started
+	l.mu.Unlock()
+
+	var errs []error
+	if started {
+		close(l.quit)
+		l.flusher.Wait()
+		errs = append(errs, l.Err(), l.alloc.Close())
+	}
+	l.appended.Fail(ErrClosed)
+	l.flushed.Fail(ErrClosed)
+	return errors.Join(append(errs, l.files.Close())...)
+}
+
+func (l *Log) now() int64 {
+	return max(l.o.Clock().UnixMilli(), l.lastTime.Load())
+}
+
+// poison records the first failure of a flush and ends every wait for it.
+func (l *Log) poison(cause error) error {
+	err := fmt.Errorf("%w: %w", ErrPoisoned, cause)
+	if l.failure.CompareAndSwap(nil, &err) {
+		l.flushed.Fail(err)
+		if l.o.OnPoison != nil {
+			l.o.OnPoison(err)
+		}
+	}
+	return l.Err()
+}

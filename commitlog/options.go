@@ -1,0 +1,98 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package commitlog
+
+import (
+	"context"
+	"time"
+
+	"github.com/stelelog/stele/mappedfile"
+	"github.com/stelelog/stele/message"
+)
+
+// The defaults, which are RocketMQ's.
+const (
+	DefaultFileSize              = 1 << 30
+	DefaultFlushInterval         = 500 * time.Millisecond
+	DefaultFlushLeastPages       = 4
+	DefaultFlushThoroughInterval = 10 * time.Second
+)
+
+// pageSize is the unit of FlushLeastPages: RocketMQ's OS_PAGE_SIZE, on every
+// platform.
+const pageSize = 4096
+
+// Options says what a Log is made of. The zero value of each field but Dir is
+// usable.
+type Options struct {
+	// Dir holds the files. It may be missing; the first append makes it.
+	Dir string
+	// FileSize is the length of each file in bytes; 0 takes that of the files
+	// that are there, else DefaultFileSize. It is fixed for the life of a log.
+	FileSize int64
+	// Disk is the file system; nil is the operating system's.
+	Disk mappedfile.Disk
+	// ReadOnly opens the log for reading and scanning and changes nothing.
+	ReadOnly bool
+	// PropertyCRC seals each record as it is appended. The records must have
+	// been encoded with it.
+	PropertyCRC bool
+
+	// FlushInterval is how often the flusher looks for appended bytes that are
+	// not flushed and that nobody waits for.
+	FlushInterval time.Duration
+	// FlushLeastPages is how many dirty 4 KiB pages make it flush them; below
+	// that it waits for FlushThoroughInterval. Negative means any byte.
+	FlushLeastPages int
+	// FlushThoroughInterval is how long an appended byte stays unflushed at
+	// most, in asynchronous mode.
+	FlushThoroughInterval time.Duration
+
+	// Warm is run by the allocator's goroutine on each file before it is used.
+	Warm func(ctx context.Context, file *mappedfile.File) error
+	// Clock tells the store time; nil is time.Now.
+	Clock func() time.Time
+
+	// OnFlush is called by the flusher after each flush.
+	OnFlush func(FlushInfo)
+	// OnRoll is called under the append lock when a file is full.
+	OnRoll func(RollInfo)
+	// OnPoison is called once, with what every later append returns.
+	OnPoison func(error)
+}
+
+// FlushInfo says what one flush did.
+type FlushInfo struct {
+	From, To message.Offset
+	// StoreTime is the store time of a record that the flush covered, the
+	// newest that is known to be covered; 0 if none is.
+	StoreTime int64
+	Took      time.Duration
+}
+
+// RollInfo says that the log went on to a new file.
+type RollInfo struct {
+	Path   string         // of the new file
+	Base   message.Offset // its first byte
+	Waited bool           // the file was not ready: the append waited for it
+	Took   time.Duration
+}
+
+func (o *Options) setDefaults() {
+	if o.Disk == nil {
+		o.Disk = mappedfile.OS()
+	}
+	if o.FlushInterval <= 0 {
+		o.FlushInterval = DefaultFlushInterval
+	}
+	if o.FlushLeastPages == 0 {
+		o.FlushLeastPages = DefaultFlushLeastPages
+	}
+	if o.FlushThoroughInterval <= 0 {
+		o.FlushThoroughInterval = DefaultFlushThoroughInterval
+	}
+	if o.Clock == nil {
+		o.Clock = time.Now
+	}
+}

@@ -1,0 +1,64 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package commitlog
+
+import (
+	"github.com/stelelog/stele/message"
+)
+
+// RecoverOptions says what is known about a log before it is looked at.
+type RecoverOptions struct {
+	// From is where to begin: the start of a record, or the end of the log.
+	From message.Offset
+	// Durable is the offset below which everything is known to have been
+	// written. Damage there is damage: it is stepped over, and the records
+	// behind it are kept. Damage at or above it is a torn tail: the log ends
+	// there.
+	Durable message.Offset
+	// Time is the store time of the record before From, if known.
+	Time int64
+	// Visit is called for each record, in order. m and r are valid during the
+	// call. An error ends the recovery.
+	Visit func(r message.Record, m *message.Message) error
+}
+
+// Recovery is what Recover found.
+type Recovery struct {
+	End      message.Offset // where the next record goes
+	LastTime int64          // store time of the newest record, or RecoverOptions.Time
+	Records  int64
+	Damage   []*CorruptError // stretches that were stepped over
+	// Stop says why the scan ended. An end below RecoverOptions.Durable is a
+	// loss: what stood between can't be read any more.
+	Stop Stop
+}
+
+// Recover finds the end of the log: it walks the records from o.From on, with
+// their checksums, until nothing more is there. It changes nothing on disk.
+func (l *Log) Recover(o RecoverOptions) (Recovery, error) {
+	res := Recovery{End: o.From, LastTime: o.Time}
+	s := l.Scan(o.From, message.Offset(l.files.End()), ScanOptions{Check: message.CheckAll, Resync: o.Durable})
+	s.time = o.Time
+	defer s.Close()
+	for s.Next() {
+		it := s.Item()
+		switch it.Kind {
+		case ItemRecord:
+			if err := o.Visit(it.Record, it.Message); err != nil {
+				return res, err
+			}
+			res.Records++
+			res.LastTime = max(res.LastTime, it.Message.StoreTimestamp)
+		case ItemDamage:
+			res.Damage = append(res.Damage, it.Err)
+		case ItemFiller:
+		}
+	}
+	res.Stop = s.Stop()
+	if res.Stop.Kind == StopError {
+		return res, res.Stop.Err
+	}
+	res.End = res.Stop.Offset
+	return res, nil
+}
