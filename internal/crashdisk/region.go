@@ -1,0 +1,111 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package crashdisk
+
+import (
+	"fmt"
+	"io/fs"
+	"syscall"
+	"time"
+
+	"github.com/stelelog/stele/mappedfile"
+)
+
+// region is a mapping of a file. All regions of a file share its bytes.
+type region struct {
+	disk *Disk
+	path string
+	file *file
+	how  mappedfile.Mapping
+	data []byte // nil once closed; guarded by disk.mu, except for Bytes
+}
+
+// Bytes implements mappedfile.Region.
+func (r *region) Bytes() []byte { return r.data }
+
+// begin is Disk.begin with the checks that each call on a region needs. The
+// caller unlocks disk.mu.
+func (r *region) begin(op Op, off, n int64, writes bool) error {
+	struck := r.disk.begin(op, r.path)
+	switch {
+	case r.data == nil:
+		return pathError(op.String(), r.path, fs.ErrClosed)
+	case off < 0 || n < 0 || off > r.file.size()-n:
+		return pathError(op.String(), r.path, fmt.Errorf("[%d, %d) of %d bytes: %w", off, off+n, r.file.size(), syscall.EINVAL))
+	case writes && r.how.ReadOnly:
+		return pathError(op.String(), r.path, syscall.EBADF)
+	}
+	return struck
+}
+
+// Reserve implements mappedfile.Region.
+func (r *region) Reserve(off, n int64) error {
+	err := r.begin(OpReserve, off, n, true)
+	defer r.disk.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return r.reserve("reserve", off, n)
+}
+
+func (r *region) reserve(op string, off, n int64) error {
+	if n == 0 {
+		return nil
+	}
+	d := r.disk
+	need := r.file.missingBlocks(off, n) * PageSize
+	if d.capacity > 0 && d.used+need > d.capacity {
+		return full(pathError(op, r.path, syscall.ENOSPC), syscall.ENOSPC)
+	}
+	d.used += need
+	r.file.addBlocks(off, n)
+	return nil
+}
+
+// Flush implements mappedfile.Region.
+func (r *region) Flush(off, n int64) error {
+	err := r.begin(OpFlush, off, n, false)
+	defer r.disk.mu.Unlock()
+	if r.data == nil || n == 0 {
+		return err
+	}
+	if err != nil {
+		if off >= 0 && n > 0 && off <= r.file.size()-n {
+			r.file.drop(off, n)
+		}
+		return err
+	}
+	r.file.flush(off, n)
+	r.file.modTime = time.Now()
+	return nil
+}
+
+// Zero implements mappedfile.Region. It needs blocks for the range, as the
+// system call does.
+func (r *region) Zero(off, n int64) error {
+	err := r.begin(OpZero, off, n, true)
+	defer r.disk.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := r.reserve("zero", off, n); err != nil {
+		return err
+	}
+	clear(r.data[off : off+n])
+	return nil
+}
+
+// Close implements mappedfile.Region.
+func (r *region) Close() error {
+	d := r.disk
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if r.data == nil {
+		return pathError("close", r.path, fs.ErrClosed)
+	}
+	r.data = nil
+	r.file.close()
+	d.freeDeleted(r.file)
+	return nil
+}
