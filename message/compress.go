@@ -79,6 +79,9 @@ func Decompress(c Compression, body []byte, max int64) ([]byte, error) {
 	if max <= 0 {
 		max = DefaultMaxBodyLen
 	}
+	if len(body) == 0 && c != CompressionNone {
+		return nil, badCompression(c, io.ErrUnexpectedEOF) // even nothing compresses to something
+	}
 	src := bytes.NewReader(body)
 	switch c {
 	case CompressionNone:
@@ -141,7 +144,8 @@ func compressZSTD(body []byte) ([]byte, error) {
 	e, _ := zstdEncoders.Get().(*zstd.Encoder)
 	if e == nil {
 		var err error
-		e, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(maxWindow))
+		e, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(maxWindow),
+			zstd.WithZeroFrames(true))
 		if err != nil {
 			return nil, fmt.Errorf("message: compress by %v: %w", CompressionZSTD, err)
 		}
