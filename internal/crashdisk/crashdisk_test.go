@@ -43,7 +43,7 @@ func fill(b []byte, v byte) {
 	}
 }
 
-// zeros and ones tell what a page or sector holds.
+// only tells whether b holds nothing but v.
 func only(b []byte, v byte) bool { return bytes.Count(b, []byte{v}) == len(b) }
 
 func TestCrashCloneLosesOnlyWhatWasNotFlushed(t *testing.T) {

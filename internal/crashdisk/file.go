@@ -56,11 +56,12 @@ func (f *file) open() {
 
 // close puts the content to rest once no region is left.
 func (f *file) close() {
-	f.regions--
-	if f.regions > 0 {
+	if f.regions > 1 {
+		f.regions--
 		return
 	}
 	f.rest = f.current()
+	f.regions = 0
 	for i, p := range f.rest.pages {
 		if p != nil {
 			for j := range f.live[i] {
