@@ -120,6 +120,7 @@ func TestDecodeBatchDamage(t *testing.T) {
 		{"size negative", put32(0, math.MinInt32), ErrLength, 0},
 		{"size past the end", put32(second, 36), ErrShort, 1},
 		{"size one short", put32(second, 34), ErrLength, 1},
+		{"13 bytes left over", func(b []byte) { clear(b[second:]); b[second+3] = batchFixed }, ErrShort, 2},
 		{"body negative", put32(16, -1), ErrLength, 0},
 		{"body past the element", put32(16, 31), ErrLength, 0},
 		{"properties longer", func(b []byte) { b[23]++ }, ErrLength, 0},

@@ -195,15 +195,36 @@ func TestDecodeCutOff(t *testing.T) {
 	}
 }
 
-// The smallest record whose hosts are said to take 20 bytes ends before its header does.
+// Hosts that are said to take 20 bytes can make the fixed fields longer than the record.
 func TestDecodeHeaderLongerThanRecord(t *testing.T) {
 	t.Parallel()
-	b := encode(t, Encoder{}, &Message{Topic: "t"})
-	binary.BigEndian.PutUint32(b[atSysFlag:], uint32(BornHostV6|StoreHostV6))
-	var d *DecodeError
-	require.ErrorAs(t, new(Decoder).Decode(b, new(Message)), &d)
-	require.Equal(t, ErrLength, d.Kind)
-	require.Equal(t, "TOTALSIZE", d.Field)
+	for _, c := range []struct {
+		body  int
+		flags SysFlag
+		least int64 // what the fixed fields alone would take
+	}{
+		{0, BornHostV6 | StoreHostV6, 108},
+		{0, BornHostV6, 96},
+		{10, BornHostV6, 96 + 7},
+		{10, StoreHostV6, 96 + 7},
+	} {
+		b := encode(t, Encoder{}, &Message{Topic: "t", Body: make([]byte, c.body)})
+		binary.BigEndian.PutUint32(b[atSysFlag:], uint32(c.flags))
+		var d *DecodeError
+		require.ErrorAs(t, new(Decoder).Decode(b, new(Message)), &d)
+		require.Equal(t, ErrLength, d.Kind)
+		require.Equal(t, "TOTALSIZE", d.Field)
+		require.Equal(t, c.least, d.Want)
+	}
+}
+
+func TestKindString(t *testing.T) {
+	t.Parallel()
+	for k, want := range map[Kind]string{
+		KindInvalid: "invalid", KindMessage: "message", KindFiller: "filler", KindEmpty: "empty", 9: "invalid",
+	} {
+		require.Equal(t, want, k.String())
+	}
 }
 
 func TestDecodeOverwritesEveryField(t *testing.T) {

@@ -46,7 +46,10 @@ func (e Encoder) Validate(m *Message) error {
 // EncodedLen returns the length of m's record in bytes, or what Validate returns.
 func (e Encoder) EncodedLen(m *Message) (int, error) {
 	p, err := e.plan(m)
-	return p.size, err
+	if err != nil {
+		return 0, err
+	}
+	return p.size, nil
 }
 
 // Append appends the record of m to dst. On an error, which is what Validate returns, dst

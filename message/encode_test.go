@@ -91,6 +91,7 @@ func TestEncoderLimits(t *testing.T) {
 		{name: "inner number above 16 bits", change: both(inner, property("INNER_NUM", "32768")), err: ErrBadProperty},
 		{name: "inner base that is no number", change: property("INNER_BASE", "ten"), err: ErrBadProperty},
 		{name: "inner base above 64 bits", change: property("INNER_BASE", "9223372036854775808"), err: ErrBadProperty},
+		{name: "a name without a value", change: func(m *Message) { m.Properties = PropertiesFromEncoded([]byte("DELAY\x02INNER_NUM\x01\x02")) }},
 		{name: "names that begin alike", change: property("DELAYED", "x", "INNER_NUMBER", "x", "D", "x", "I", "x")},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -35,9 +35,11 @@ func FuzzDecode(f *testing.F) {
 			var d *DecodeError
 			require.ErrorAs(t, checked, &d)
 			require.NotEmpty(t, d.Error())
+		}
+		if plain != nil {
+			require.Error(t, checked, "a check cannot make a record valid")
 			return
 		}
-		require.NoError(t, plain, "a check cannot make a record valid")
 		record := b[:m.Size]
 		require.Equal(t, m.PhysicalOffset, Record(record).PhysicalOffset())
 		require.Equal(t, m.StoreTimestamp, Record(record).StoreTimestamp())
@@ -48,7 +50,7 @@ func FuzzDecode(f *testing.F) {
 			return // RocketMQ may have stored it, but nobody may append it again
 		}
 		again := encode(t, e, &m)
-		if canonical(&m) {
+		if checked == nil && canonical(&m) {
 			require.Equal(t, record, []byte(again))
 		}
 		var m2 Message
@@ -78,6 +80,9 @@ func FuzzProperties(f *testing.F) {
 	f.Add([]byte("\x01\x02a\x01\x01\x02a\x01\x02\x02"), "a", "\x01")
 	f.Add([]byte("__CRC32#\x019730346100\x02"), "__CRC32#", "x")
 	f.Fuzz(func(t *testing.T, block []byte, name, value string) {
+		if len(block) > MaxPropertiesLen/8 {
+			return // nothing new, and looking up every name is quadratic
+		}
 		source := bytes.Clone(block)
 		p := PropertiesFromEncoded(block)
 		want := readProperties(string(block))
