@@ -12,7 +12,8 @@ import (
 // What can be wrong with a directory of files, or with a request for bytes in
 // it. Each is wrapped in a FileError, or in text that says which offset.
 var (
-	// ErrStrayFile marks a file whose name is not 20 decimal digits.
+	// ErrStrayFile marks a file whose name is not 20 decimal digits, or is a
+	// number so high that the file would end beyond the last int64.
 	ErrStrayFile = errors.New("stray file")
 	// ErrFileSize marks a file that is not as long as the others, or not as
 	// long as was asked for.

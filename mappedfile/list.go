@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"strconv"
 )
@@ -29,32 +30,9 @@ func ParseFileName(name string) (base int64, ok bool) {
 
 // listFiles reads and checks o.Dir, and settles o.FileSize.
 func listFiles(o *Options) ([]*File, error) {
-	entries, err := o.Disk.List(o.Dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		entries, err = nil, nil
-	}
+	bases, sizes, err := listNames(o)
 	if err != nil {
 		return nil, err
-	}
-	var bases, sizes []int64
-	for _, e := range entries {
-		if e.Dir {
-			continue
-		}
-		base, ok := ParseFileName(e.Name)
-		if !ok {
-			return nil, &FileError{Path: filepath.Join(o.Dir, e.Name), Cause: ErrStrayFile}
-		}
-		bases, sizes = append(bases, base), append(sizes, e.Size)
-	}
-	if n := len(sizes); n > 0 && sizes[n-1] == 0 {
-		if !o.Mapping.ReadOnly {
-			path := filepath.Join(o.Dir, FileName(bases[n-1]))
-			if err := errors.Join(o.Disk.Remove(path), o.Disk.SyncDir(o.Dir)); err != nil {
-				return nil, err
-			}
-		}
-		bases, sizes = bases[:n-1], sizes[:n-1]
 	}
 	if o.FileSize == 0 {
 		o.FileSize = settleSize(bases, sizes, o.DefaultSize)
@@ -62,36 +40,69 @@ func listFiles(o *Options) ([]*File, error) {
 	files := make([]*File, len(bases))
 	for i, base := range bases {
 		path := filepath.Join(o.Dir, FileName(base))
-		if sizes[i] != o.FileSize {
+		if sizes[i] != o.FileSize || sizes[i] == 0 {
 			return nil, &FileError{Path: path, Cause: ErrFileSize, Want: o.FileSize, Got: sizes[i]}
+		}
+		if base > math.MaxInt64-o.FileSize {
+			return nil, &FileError{Path: path, Cause: ErrStrayFile}
 		}
 		if want := bases[0] + int64(i)*o.FileSize; base != want {
 			return nil, &FileError{Path: filepath.Join(o.Dir, FileName(want)), Cause: ErrMissingFile, Want: want, Got: base}
 		}
-		f := newFile(base, o.FileSize, path, o.Disk, o.Mapping)
-		files[i] = f
+		files[i] = newFile(base, o.FileSize, path, o.Disk, o.Mapping)
 	}
 	return files, nil
 }
 
+// listNames reads o.Dir and removes an empty last file.
+func listNames(o *Options) (bases, sizes []int64, err error) {
+	entries, err := o.Disk.List(o.Dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	for _, e := range entries {
+		if e.Dir {
+			continue
+		}
+		base, ok := ParseFileName(e.Name)
+		if !ok {
+			return nil, nil, &FileError{Path: filepath.Join(o.Dir, e.Name), Cause: ErrStrayFile}
+		}
+		bases, sizes = append(bases, base), append(sizes, e.Size)
+	}
+	n := len(sizes)
+	if n == 0 || sizes[n-1] != 0 {
+		return bases, sizes, nil
+	}
+	if !o.Mapping.ReadOnly {
+		path := filepath.Join(o.Dir, FileName(bases[n-1]))
+		if err := errors.Join(o.Disk.Remove(path), o.Disk.SyncDir(o.Dir)); err != nil {
+			return nil, nil, err
+		}
+	}
+	return bases[:n-1], sizes[:n-1], nil
+}
+
 // settleSize tells how long the files of a directory are meant to be: as most
 // of them are; and where two lengths are equally common, the one that the
-// distance of the names speaks for.
+// distance of the names speaks for. An empty file says nothing.
 func settleSize(bases, sizes []int64, fallback int64) int64 {
-	if len(sizes) == 0 {
-		return fallback
-	}
 	count := map[int64]int{}
 	for _, s := range sizes {
-		count[s]++
+		if s > 0 {
+			count[s]++
+		}
+	}
+	if len(count) == 0 {
+		return fallback
 	}
 	stride := int64(0)
 	if len(bases) > 1 {
 		stride = bases[1] - bases[0]
 	}
-	best := sizes[0]
+	best := int64(0)
 	for _, s := range sizes {
-		if count[s] > count[best] || count[s] == count[best] && s == stride {
+		if s > 0 && (count[s] > count[best] || count[s] == count[best] && s == stride) {
 			best = s
 		}
 	}

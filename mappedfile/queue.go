@@ -59,6 +59,9 @@ func OpenQueue(o Options) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.FileSize < 0 || o.FileSize == 0 && !o.Mapping.ReadOnly {
+		return nil, fmt.Errorf("%s: %w: new files of %d bytes", o.Dir, ErrFileSize, o.FileSize)
+	}
 	q := &Queue{o: o}
 	q.files.Store(&files)
 	return q, nil

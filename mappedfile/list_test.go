@@ -1,0 +1,180 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package mappedfile_test
+
+import (
+	"io/fs"
+	"math"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/stelelog/stele/mappedfile"
+)
+
+type named struct {
+	name string
+	size int64
+}
+
+func at(base, size int64) named { return named{mappedfile.FileName(base), size} }
+
+// openCases are directories and what OpenQueue makes of them.
+var openCases = []struct {
+	name     string
+	files    []named
+	dirs     []string
+	fileSize int64 // 0: to be found out
+	fallback int64
+
+	want     error
+	culprit  string // the file that the error names
+	min, end int64
+	size     int64
+	left     []string // names that remain; nil: all
+}{
+	{name: "no directory", fallback: 2 * page, size: 2 * page},
+	{name: "empty directory", dirs: []string{"."}, fileSize: page, size: page},
+	{name: "one file", files: []named{at(0, page)}, fileSize: page, size: page, end: page},
+	{name: "three files", files: []named{at(0, page), at(page, page), at(2*page, page)}, fileSize: page, size: page, end: 3 * page},
+	{name: "the run begins late", files: []named{at(3*page, page), at(4*page, page)}, fileSize: page, size: page, min: 3 * page, end: 5 * page},
+	{name: "the run begins beside the grid", files: []named{at(100, page), at(100+page, page)}, fileSize: page, size: page, min: 100, end: 100 + 2*page},
+	{name: "directories are ignored", files: []named{at(0, page)}, dirs: []string{"x", mappedfile.FileName(page)}, fileSize: page, size: page, end: page},
+
+	{name: "stray: text", files: []named{at(0, page), {"notes.txt", 3}}, fileSize: page, want: mappedfile.ErrStrayFile, culprit: "notes.txt"},
+	{name: "stray: 19 digits", files: []named{{"0000000000000000000", page}}, want: mappedfile.ErrStrayFile, culprit: "0000000000000000000"},
+	{name: "stray: a sign", files: []named{{"+0000000000000000000", page}}, want: mappedfile.ErrStrayFile, culprit: "+0000000000000000000"},
+	{name: "stray: more than an int64", files: []named{{"99999999999999999999", page}}, want: mappedfile.ErrStrayFile, culprit: "99999999999999999999"},
+	{name: "stray: its end is more than an int64", files: []named{at(math.MaxInt64-10, page)}, want: mappedfile.ErrStrayFile, culprit: mappedfile.FileName(math.MaxInt64 - 10)},
+	{name: "stray: an empty one", files: []named{at(0, page), {"x", 0}}, fileSize: page, want: mappedfile.ErrStrayFile, culprit: "x"},
+
+	{name: "first file too short", files: []named{at(0, 100), at(page, page)}, fileSize: page, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(0)},
+	{name: "middle file too long", files: []named{at(0, page), at(page, page+1), at(2*page, page)}, fileSize: page, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(page)},
+	{name: "last file too short", files: []named{at(0, page), at(page, 1)}, fileSize: page, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(page)},
+	{name: "all of another size", files: []named{at(0, page)}, fileSize: 2 * page, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(0)},
+	{name: "empty middle file", files: []named{at(0, page), at(page, 0), at(2*page, page)}, fileSize: page, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(page)},
+	{name: "two empty files", files: []named{at(0, 0), at(page, 0)}, fileSize: page, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(0)},
+	{name: "two empty files, size to be found out", files: []named{at(0, 0), at(page, 0)}, fallback: page, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(0)},
+	{name: "two empty files, no size at all", files: []named{at(0, 0), at(page, 0)}, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(0)},
+	{name: "missing middle", files: []named{at(0, page), at(2*page, page)}, fileSize: page, want: mappedfile.ErrMissingFile, culprit: mappedfile.FileName(page)},
+	{name: "two missing", files: []named{at(0, page), at(page, page), at(4*page, page)}, fileSize: page, want: mappedfile.ErrMissingFile, culprit: mappedfile.FileName(2 * page)},
+	{name: "files overlap", files: []named{at(0, page), at(100, page)}, fileSize: page, want: mappedfile.ErrMissingFile, culprit: mappedfile.FileName(page)},
+
+	{name: "empty last file", files: []named{at(0, page), at(page, 0)}, fileSize: page, size: page, end: page, left: []string{mappedfile.FileName(0)}},
+	{name: "empty only file", files: []named{at(page, 0)}, fallback: page, size: page, left: []string{}},
+
+	{name: "size of the only file", files: []named{at(0, 3*page)}, fallback: page, size: 3 * page, end: 3 * page},
+	{name: "size of most files", files: []named{at(0, page), at(page, page), at(2*page, 7)}, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(2 * page)},
+	{name: "size that the names speak for", files: []named{at(0, 7), at(page, page)}, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(0)},
+	{name: "size that the names speak for, short last", files: []named{at(0, page), at(page, 7)}, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(page)},
+	{name: "size where no size fits the names", files: []named{at(0, 7), at(page, 8)}, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(page)},
+	{name: "size beside an empty last file", files: []named{at(0, page), at(page, 0)}, fallback: 7, size: page, end: page, left: []string{mappedfile.FileName(0)}},
+}
+
+func TestOpenQueue(t *testing.T) {
+	t.Parallel()
+	eachDisk(t, func(t *testing.T, d mappedfile.Disk, parent string) {
+		for i, tc := range openCases {
+			dir := filepath.Join(parent, strconv.Itoa(i))
+			for _, sub := range tc.dirs {
+				require.NoError(t, d.MkdirAll(filepath.Join(dir, sub)))
+			}
+			for _, f := range tc.files {
+				put(t, d, dir, f.name, f.size)
+			}
+			for _, readOnly := range []bool{true, false} { // the one that changes something comes last
+				t.Run(tc.name, func(t *testing.T) {
+					before, errBefore := d.List(dir)
+					q, err := mappedfile.OpenQueue(mappedfile.Options{
+						Dir: dir, Disk: d, FileSize: tc.fileSize, DefaultSize: tc.fallback,
+						Mapping: mappedfile.Mapping{ReadOnly: readOnly},
+					})
+					after, errAfter := d.List(dir)
+					if readOnly {
+						require.Equal(t, before, after, "read-only changes nothing")
+						require.Equal(t, errBefore, errAfter)
+					}
+					if tc.want != nil {
+						require.ErrorIs(t, err, tc.want)
+						var fe *mappedfile.FileError
+						require.ErrorAs(t, err, &fe)
+						require.Equal(t, filepath.Join(dir, tc.culprit), fe.Path)
+						require.Contains(t, err.Error(), fe.Path)
+						return
+					}
+					require.NoError(t, err)
+					require.Equal(t, tc.min, q.Min())
+					require.Equal(t, tc.end, q.End())
+					require.Equal(t, tc.size, q.FileSize())
+					require.Equal(t, int((tc.end-tc.min)/tc.size), q.Len())
+					if tc.left != nil && !readOnly {
+						require.ElementsMatch(t, tc.left, names(t, d, dir))
+					}
+					require.NoError(t, q.Close())
+				})
+			}
+		}
+	})
+}
+
+func TestOpenQueueNeedsASizeToWrite(t *testing.T) {
+	t.Parallel()
+	eachDisk(t, func(t *testing.T, d mappedfile.Disk, dir string) {
+		_, err := mappedfile.OpenQueue(mappedfile.Options{Dir: dir, Disk: d})
+		require.ErrorIs(t, err, mappedfile.ErrFileSize)
+		_, err = mappedfile.OpenQueue(mappedfile.Options{Dir: dir, Disk: d, FileSize: -1})
+		require.ErrorIs(t, err, mappedfile.ErrFileSize)
+		_, err = mappedfile.OpenQueue(mappedfile.Options{Dir: dir, Disk: d, Mapping: mappedfile.Mapping{ReadOnly: true}})
+		require.NoError(t, err)
+		_, err = d.List(dir)
+		require.ErrorIs(t, err, fs.ErrNotExist)
+	})
+}
+
+func TestFileName(t *testing.T) {
+	t.Parallel()
+	for base, name := range map[int64]string{
+		0:             "00000000000000000000",
+		1 << 30:       "00000000001073741824",
+		math.MaxInt64: "09223372036854775807",
+	} {
+		require.Equal(t, name, mappedfile.FileName(base))
+		got, ok := mappedfile.ParseFileName(name)
+		require.True(t, ok)
+		require.Equal(t, base, got)
+	}
+	for _, name := range []string{"", "0", "0000000000000000000", "000000000000000000000", "-0000000000000000001", "0000000000000000000x", "09223372036854775808", "0000_000000000000001"} {
+		_, ok := mappedfile.ParseFileName(name)
+		require.False(t, ok, name)
+	}
+}
+
+func FuzzParseFileName(f *testing.F) {
+	for _, s := range []string{"00000000000000000000", "00000000001073741824", "09223372036854775808", "+0000000000000000001", "0x000000000000000001", ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		base, ok := mappedfile.ParseFileName(name)
+		if !ok {
+			if len(name) == 20 && onlyDigits(name) && name <= mappedfile.FileName(math.MaxInt64) {
+				t.Fatalf("%q is a name", name)
+			}
+			return
+		}
+		if got := mappedfile.FileName(base); got != name || base < 0 {
+			t.Fatalf("%q parses as %d, which is %q", name, base, got)
+		}
+	})
+}
+
+func onlyDigits(s string) bool {
+	for _, c := range []byte(s) {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}
