@@ -6,7 +6,6 @@ package message
 import (
 	"bytes"
 	"compress/zlib"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -131,9 +130,6 @@ func tooLarge(max int64) error {
 }
 
 func badCompression(c Compression, err error) error {
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF // an EOF must not end a caller's reading loop
-	}
 	return fmt.Errorf("%w: %v: %w", ErrBadCompression, c, err)
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -99,6 +100,7 @@ func TestDecodeDamage(t *testing.T) {
 		{"topic empty", plain, put8(atTopicLen, 0), ErrTopic, "TOPIC", atTopicLen + 1},
 		{"topic length negative", plain, put8(atTopicLen, 0x80), ErrLength, "TOPICLEN", atTopicLen},
 		{"topic longer than the record", plain, put8(atTopicLen, 0x7F), ErrLength, "TOPICLEN", atTopicLen},
+		{"topic takes a byte of the properties' length", plain, put8(atTopicLen, 57), ErrLength, "TOPICLEN", atTopicLen},
 		{"topic leads out of its directory", plain, put8(atTopicLen+3, '/'), ErrTopic, "TOPIC", atTopicLen + 1},
 		{"topic holds a zero", plain, put8(atTopicLen+3, 0), ErrTopic, "TOPIC", atTopicLen + 1},
 		{"V2 topic length negative", v2, put16(atTopicLen, -1), ErrLength, "TOPICLEN", atTopicLen},
@@ -127,6 +129,31 @@ func TestDecodeDamage(t *testing.T) {
 			require.Equal(t, c.field, d.Field)
 			require.Equal(t, c.at, d.At)
 		})
+	}
+}
+
+// RocketMQ does not look at the CRC of an empty body.
+func TestDecodeEmptyBodyHasNoCRC(t *testing.T) {
+	t.Parallel()
+	b := encode(t, Encoder{}, &Message{Topic: "t"})
+	b[atBodyCRC+3] = 1
+	var m Message
+	require.NoError(t, (&Decoder{Check: CheckAll}).Decode(b, &m))
+	require.EqualValues(t, 1, m.BodyCRC)
+}
+
+// A V2 record could hold a topic that no file system takes as a name.
+func TestDecodeTopicLengthLimit(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]error{255: nil, 256: ErrTopic} {
+		b := goldenRecords[2].bytes(t)
+		topic := strings.Repeat("g", n)
+		b = append(b[:93], byte(n>>8), byte(n))
+		b = append(b, topic+"\x00\x00"...)
+		binary.BigEndian.PutUint32(b, uint32(len(b)))
+		var m Message
+		require.ErrorIs(t, new(Decoder).Decode(b, &m), want)
+		require.Equal(t, want == nil, m.Topic == topic)
 	}
 }
 

@@ -107,6 +107,14 @@ func TestPropertiesAreAValue(t *testing.T) {
 	require.Equal(t, "k\x01v\x02x\x011\x02", string(c.Encoded()))
 }
 
+func TestPropertiesDoNotLendTheBytesBehind(t *testing.T) {
+	t.Parallel()
+	b := []byte("a\x01b\x02behind")
+	p := PropertiesFromEncoded(b[:4])
+	_ = append(p.Encoded(), "XXXXXX"...)
+	require.Equal(t, "a\x01b\x02behind", string(b))
+}
+
 func TestPropertiesBadPairs(t *testing.T) {
 	t.Parallel()
 	for name, pair := range map[string][2]string{
