@@ -4,6 +4,7 @@
 package commitlog
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -80,6 +81,7 @@ func (l *Log) AppendBatch(items []Item, results []Result) error {
 		return fmt.Errorf("%w: %d bytes and a filler of %d, the file has %d",
 			ErrBatchTooLarge, total, message.FillerSize, l.FileSize())
 	}
+	results = results[:len(items)] // panics here, before anything is written
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	pos, err := l.room(total)
@@ -158,7 +160,7 @@ func (l *Log) room(n int) (int, error) {
 
 func (l *Log) appendable() error {
 	switch {
-	case l.closed:
+	case l.closed.Load():
 		return ErrClosed
 	case !l.started:
 		return fmt.Errorf("%s: append before Start", l.o.Dir)
@@ -180,11 +182,13 @@ func (l *Log) roll() error {
 		err = l.files.Append(file)
 	}
 	if err != nil {
-		return err
+		return errors.Join(err, l.files.Discard(file))
 	}
 	if l.tail != nil {
-		if pos := end - l.tail.Base(); pos < int64(len(l.data)) {
-			message.PutFiller(l.data[pos:], len(l.data)-int(pos))
+		// Fewer bytes than a filler are left only where a log was started at an
+		// end that no append made; they are zeros, and scans read on.
+		if rest := l.data[end-l.tail.Base():]; len(rest) >= message.FillerSize {
+			message.PutFiller(rest, len(rest))
 		}
 	}
 	l.tail, l.data, l.asked = file, data, false

@@ -32,13 +32,17 @@ type Log struct {
 	quit    chan struct{}
 	flusher sync.WaitGroup
 
+	warming context.Context // done once the log is closing
+	unwarm  context.CancelFunc
+	closing sync.Once
+	closed  atomic.Bool // set under mu
+
 	mu      sync.Mutex // the append lock: guards what follows and the order of records
 	alloc   *mappedfile.Allocator
 	tail    *mappedfile.File // the last file, nil before the first append
 	data    []byte           // its mapping
 	asked   bool             // the file behind tail was asked for
 	started bool
-	closed  bool
 }
 
 // Open lists the files of the log, checks their names and lengths and maps
@@ -53,6 +57,7 @@ func Open(o Options) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{o: o, files: q, kick: make(chan struct{}, 1), quit: make(chan struct{})}
+	l.warming, l.unwarm = context.WithCancel(context.Background())
 	l.appended.Reset(q.End())
 	l.flushed.Reset(q.End())
 	return l, nil
@@ -94,17 +99,23 @@ func (l *Log) WaitFlushedBeyond(ctx context.Context, past message.Offset) error 
 // where Recover ended or a clean close left off; lastTime is the store time of
 // the record before it, which later ones don't fall behind. Everything below
 // end is made durable first, everything behind it zeroed and synced, so that an
-// old tail can never be taken for new records. Start runs once.
+// old tail can never be taken for new records. With clean the tail is taken to
+// be zeros, and nothing is written.
+//
+// Start runs once. It can be tried again after an error, but not after one that
+// wraps ErrPoisoned: then a flush failed.
 func (l *Log) Start(end message.Offset, flushedTo message.Offset, lastTime int64, clean bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
 	case l.o.ReadOnly:
 		return fmt.Errorf("%s: start: %w", l.o.Dir, mappedfile.ErrReadOnly)
-	case l.closed:
+	case l.closed.Load():
 		return ErrClosed
 	case l.started:
 		return fmt.Errorf("%s: started twice", l.o.Dir)
+	case l.Err() != nil:
+		return l.Err()
 	}
 	if err := l.settleTail(int64(end), int64(flushedTo), clean); err != nil {
 		return err
@@ -112,10 +123,19 @@ func (l *Log) Start(end message.Offset, flushedTo message.Offset, lastTime int64
 	l.appended.Reset(int64(end))
 	l.flushed.Reset(int64(end))
 	l.lastTime.Store(lastTime)
-	l.alloc = mappedfile.NewAllocator(l.files, l.o.Warm)
+	l.alloc = mappedfile.NewAllocator(l.files, l.warm())
 	l.started = true
 	l.flusher.Go(l.flushLoop)
 	return nil
+}
+
+// warm is Options.Warm, given up as soon as the log is closing: an append may
+// wait for it and hold the lock that Close needs.
+func (l *Log) warm() func(context.Context, *mappedfile.File) error {
+	if l.o.Warm == nil {
+		return nil
+	}
+	return func(_ context.Context, f *mappedfile.File) error { return l.o.Warm(l.warming, f) }
 }
 
 // settleTail cuts the files back to end and finds the file that end lies in.
@@ -124,7 +144,7 @@ func (l *Log) settleTail(end, flushedTo int64, clean bool) error {
 		return fmt.Errorf("%s: start at %d: %w: the files hold [%d, %d)", l.o.Dir, end, ErrOutOfRange, l.files.Min(), l.files.End())
 	}
 	if err := l.files.Flush(min(flushedTo, end), end); err != nil {
-		return err
+		return l.poison(err)
 	}
 	// A file that holds nothing is removed like those behind it, unless it is
 	// the first: its name is all that says where the log begins.
@@ -140,8 +160,12 @@ func (l *Log) settleTail(end, flushedTo int64, clean bool) error {
 		return nil
 	}
 	if !clean {
-		if err := l.tail.ZeroFrom(end - l.tail.Base()); err != nil {
+		err := l.tail.ZeroFrom(end - l.tail.Base())
+		if errors.Is(err, mappedfile.ErrDiskFull) {
 			return err
+		}
+		if err != nil {
+			return l.poison(err)
 		}
 	}
 	data, err := l.tail.Bytes()
@@ -158,10 +182,10 @@ func (l *Log) Err() error {
 }
 
 // RemoveBefore removes the files that end at or below off, never the last one.
-// Views on them stay valid. It returns how many went.
+// Views on them stay valid. It returns how many went. Appends go on meanwhile:
+// removing a file of a gigabyte can take a while.
 func (l *Log) RemoveBefore(off message.Offset) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	// What is the last file now stays, also when another one follows it.
 	if last := l.files.Last(); last != nil {
 		off = min(off, message.Offset(last.Base()))
 	}
@@ -171,14 +195,17 @@ func (l *Log) RemoveBefore(off message.Offset) (int, error) {
 // Close flushes what was appended, stops the flusher and the allocator and
 // waits for both, and removes files that were prepared and not used. Views stay
 // valid. It returns the first failure, the one that poisoned the log included.
-// Closing twice does nothing.
+// Closing again does nothing but wait for the first Close.
 func (l *Log) Close() error {
+	var err error
+	l.closing.Do(func() { err = l.close() })
+	return err
+}
+
+func (l *Log) close() error {
+	l.unwarm()
 	l.mu.Lock()
-	if l.closed {
-		l.mu.Unlock()
-		return nil
-	}
-	l.closed = true
+	l.closed.Store(true)
 	started := l.started
 	l.mu.Unlock()
 

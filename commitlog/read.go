@@ -13,21 +13,28 @@ import (
 
 // View returns the n bytes at off, which must lie below Appended and in one
 // file. The caller must Release it. The error wraps ErrExpired, ErrOutOfRange,
-// or says why the file can't be mapped.
+// ErrClosed, or says why the file can't be mapped.
 func (l *Log) View(off message.Offset, n int32) (mappedfile.View, error) {
 	if end := l.Appended(); off < 0 || n < 0 || off > end-message.Offset(n) {
 		return mappedfile.View{}, fmt.Errorf("%s: %w: [%d, %d), appended is %d", l.o.Dir, ErrOutOfRange, off, int64(off)+int64(n), end)
 	}
 	v, err := l.files.View(int64(off), int64(n))
+	return v, l.noBytes(err)
+}
+
+// noBytes puts an error of mappedfile in the terms of this package.
+func (l *Log) noBytes(err error) error {
 	switch {
 	case err == nil:
-		return v, nil
+		return nil
+	case l.closed.Load():
+		return fmt.Errorf("%w: %w", ErrClosed, err)
 	case errors.Is(err, mappedfile.ErrExpired):
-		return v, fmt.Errorf("%w: %w", ErrExpired, err)
+		return fmt.Errorf("%w: %w", ErrExpired, err)
 	case errors.Is(err, mappedfile.ErrOutOfRange):
-		return v, fmt.Errorf("%w: %w", ErrOutOfRange, err)
+		return fmt.Errorf("%w: %w", ErrOutOfRange, err)
 	default:
-		return v, err
+		return err
 	}
 }
 

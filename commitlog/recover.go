@@ -18,8 +18,8 @@ type RecoverOptions struct {
 	Durable message.Offset
 	// Time is the store time of the record before From, if known.
 	Time int64
-	// Visit is called for each record, in order. m and r are valid during the
-	// call. An error ends the recovery.
+	// Visit, unless it is nil, is called for each record, in order. m and r are
+	// valid during the call. An error ends the recovery.
 	Visit func(r message.Record, m *message.Message) error
 }
 
@@ -45,8 +45,10 @@ func (l *Log) Recover(o RecoverOptions) (Recovery, error) {
 		it := s.Item()
 		switch it.Kind {
 		case ItemRecord:
-			if err := o.Visit(it.Record, it.Message); err != nil {
-				return res, err
+			if o.Visit != nil {
+				if err := o.Visit(it.Record, it.Message); err != nil {
+					return res, err
+				}
 			}
 			res.Records++
 			res.LastTime = max(res.LastTime, it.Message.StoreTimestamp)

@@ -6,6 +6,7 @@ package commitlog
 import (
 	"bytes"
 
+	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
 )
 
@@ -15,53 +16,64 @@ var magicPrefix = []byte{0xDA, 0xA3, 0x20}
 // magicAt is where the magic number stands in a record.
 const magicAt = 4
 
+// searchStep is how much is searched before the file system is asked again
+// where the next data is. So of a hole no more than this is read, and a page of
+// a hole that is read costs a page of memory.
+const searchStep = 1 << 20
+
 // resync looks for the next intact record behind pos: in the rest of the file,
-// then at the start of each later file. It returns pos when there is none.
+// then in each later one. It returns pos when there is none.
 func (s *Scanner) resync() (int64, error) {
-	f := s.view.File()
-	limit := min(s.to, f.End())
-	if at := s.search(s.pos+1, limit); at > 0 {
-		return at, nil
-	}
-	for base := f.End(); base < s.to; {
-		next := s.log.files.Find(base)
-		if next == nil {
+	from := s.pos + 1
+	for from < s.to {
+		f := s.log.files.Find(from)
+		if f == nil {
 			break
 		}
-		v, err := next.View(0, next.Size())
+		v, err := f.View(0, f.Size())
 		if err != nil {
-			return 0, err
+			return 0, s.log.noBytes(err)
 		}
-		intact := s.intact(v.Bytes(), base)
+		at := s.search(v, from, min(s.to, f.End()))
 		v.Release()
-		if intact {
-			return base, nil
+		if at >= 0 {
+			return at, nil
 		}
-		base = next.End()
+		from = f.End()
 	}
 	return s.pos, nil
 }
 
-// search returns the position of the first intact record in [from, to) of the
-// file that the view is in, or 0: no record can follow a damage at 0.
-func (s *Scanner) search(from, to int64) int64 {
-	f, data := s.view.File(), s.view.Bytes()
-	for from < to {
-		// Holes are skipped: a new file is a gigabyte of them.
-		from = f.Base() + f.NextData(from-f.Base())
-		if from >= to {
-			return 0
+// search returns the position of the first intact record that begins in
+// [from, to) of the file that v holds, or -1.
+func (s *Scanner) search(v mappedfile.View, from, to int64) int64 {
+	f, data := v.File(), v.Bytes()
+	base := f.Base()
+	at := from
+	for {
+		// The first bytes of a record's size are zeros, and may lie in the hole
+		// before the data.
+		at = max(at, base+f.NextData(at-base)-magicAt)
+		if at >= to {
+			return -1
 		}
-		i := bytes.Index(data[from-s.at:to-s.at], magicPrefix)
-		if i < 0 {
-			return 0
+		stop := min(at+searchStep, to)
+		// The magic number of a record that begins below stop ends here.
+		window := data[at-base : min(stop-base+magicAt+int64(len(magicPrefix))-1, f.Size())]
+		for len(window) > magicAt {
+			i := bytes.Index(window[magicAt:], magicPrefix)
+			if i < 0 {
+				break
+			}
+			at += int64(i)
+			if s.intact(data[at-base:], at) {
+				return at
+			}
+			at++
+			window = window[i+1:]
 		}
-		if at := from + int64(i) - magicAt; at > s.pos && s.intact(data[at-s.at:], at) {
-			return at
-		}
-		from += int64(i) + 1
+		at = stop
 	}
-	return 0
 }
 
 // intact reports whether a record begins b, checksums and all, that stands at

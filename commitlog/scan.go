@@ -108,7 +108,7 @@ func (s *Scanner) Next() bool {
 			return s.end(StopEnd, nil)
 		}
 		if err := s.load(); err != nil {
-			if errors.Is(err, mappedfile.ErrOutOfRange) {
+			if errors.Is(err, ErrOutOfRange) {
 				return s.end(StopEnd, nil)
 			}
 			return s.end(StopError, err)
@@ -174,17 +174,15 @@ func (s *Scanner) load() error {
 		return nil
 	}
 	s.view.Release()
-	f := s.log.files.Find(s.pos)
-	if f == nil {
-		_, err := s.log.files.View(s.pos, 0)
-		return err
-	}
-	v, err := f.View(s.pos-f.Base(), f.End()-s.pos)
+	first, err := s.log.files.View(s.pos, 0)
 	if err != nil {
-		return err
+		return s.log.noBytes(err)
 	}
-	s.view, s.at = v, s.pos
-	return nil
+	f := first.File()
+	s.view, err = f.View(s.pos-f.Base(), f.End()-s.pos)
+	first.Release()
+	s.at = s.pos
+	return s.log.noBytes(err)
 }
 
 // classify looks at b, the rest of a file, which stands at pos. It trusts no

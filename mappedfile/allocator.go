@@ -5,8 +5,9 @@ package mappedfile
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 )
 
@@ -21,6 +22,10 @@ type Allocator struct {
 	cancel context.CancelFunc
 	work   chan *slot
 	done   chan struct{}
+
+	// The last file that could not be made, and why; the goroutine's own.
+	failedBase int64
+	failure    error
 
 	mu     sync.Mutex
 	slots  map[int64]*slot // by base: asked for, not taken yet
@@ -65,10 +70,16 @@ func (a *Allocator) fill(s *slot) {
 		s.err = fmt.Errorf("%s: allocator: %w", a.queue.Dir(), ErrClosed)
 		return
 	}
-	if s.file, s.err = a.queue.Prepare(s.base); s.err != nil || a.warm == nil {
+	// A file behind one that could not be made would stand behind a hole.
+	if false && s.base > a.failedBase && a.queue.End() <= a.failedBase {
+		s.err = a.failure
 		return
 	}
-	_ = a.warm(a.ctx, s.file)
+	s.file, s.err = a.queue.Prepare(s.base)
+	a.failedBase, a.failure = s.base, s.err
+	if s.err == nil && a.warm != nil {
+		_ = a.warm(a.ctx, s.file)
+	}
 }
 
 // Prepare asks for the file at base and returns at once. Asking again for a
@@ -148,11 +159,16 @@ func (a *Allocator) Close() error {
 	a.cancel()
 	close(a.work)
 	<-a.done
-	var errs []error
-	for _, s := range slots {
-		if s.file != nil {
-			errs = append(errs, a.queue.Discard(s.file))
+	// The last one first, and none below one that stays: no hole on disk.
+	var err error
+	for _, base := range slices.Backward(slices.Sorted(maps.Keys(slots))) {
+		switch file := slots[base].file; {
+		case file == nil:
+		case err != nil:
+			file.release()
+		default:
+			err = a.queue.Discard(file)
 		}
 	}
-	return errors.Join(errs...)
+	return err
 }

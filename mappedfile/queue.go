@@ -30,8 +30,8 @@ type Options struct {
 	// ReserveWhole reserves all blocks of a new file at once. Without it the
 	// writer calls File.Reserve as it goes.
 	ReserveWhole bool
-	// LazySync leaves the name of a new file to the next Flush, instead of
-	// syncing the directory at once.
+	// LazySync leaves the name of a new file to the next Flush, or to the next
+	// new file, instead of syncing the directory at once.
 	LazySync bool
 }
 
@@ -43,7 +43,7 @@ type Queue struct {
 	files atomic.Pointer[[]*File] // immutable once stored
 
 	mu      sync.Mutex // held while the run changes
-	unnamed bool       // a file was added since the directory was synced
+	unnamed bool       // a file was made since the directory was synced
 	closed  bool
 }
 
@@ -171,6 +171,11 @@ func (q *Queue) Prepare(base int64) (*File, error) {
 	if err := q.o.Disk.MkdirAll(q.o.Dir); err != nil {
 		return nil, fullDisk(err)
 	}
+	// No more than one name is left to the next Flush: of two, a power cut
+	// could take the first.
+	if err := q.syncNames(); err != nil {
+		return nil, err
+	}
 	f := newFile(base, q.o.FileSize, filepath.Join(q.o.Dir, FileName(base)), q.o.Disk, q.o.Mapping)
 	r, err := q.o.Disk.Create(f.path, f.size, q.o.Mapping)
 	if err != nil {
@@ -180,7 +185,11 @@ func (q *Queue) Prepare(base int64) (*File, error) {
 	if q.o.ReserveWhole {
 		err = f.reserveTo(f.size)
 	}
-	if err == nil && !q.o.LazySync {
+	if q.o.LazySync {
+		q.mu.Lock()
+		q.unnamed = true
+		q.mu.Unlock()
+	} else if err == nil {
 		err = q.o.Disk.SyncDir(q.o.Dir)
 	}
 	if err != nil {
@@ -191,12 +200,8 @@ func (q *Queue) Prepare(base int64) (*File, error) {
 
 // Discard removes a prepared file that was not appended.
 func (q *Queue) Discard(f *File) error {
-	err := q.o.Disk.Remove(f.path)
-	f.release()
-	if err == nil {
-		err = q.o.Disk.SyncDir(q.o.Dir)
-	}
-	return err
+	defer f.release()
+	return q.erase(f)
 }
 
 // Append makes a prepared file the last of the run.
@@ -214,7 +219,6 @@ func (q *Queue) Append(f *File) error {
 	copy(files, old)
 	files[len(old)] = f
 	q.files.Store(&files)
-	q.unnamed = q.o.LazySync
 	return nil
 }
 
@@ -251,8 +255,9 @@ func (q *Queue) syncNames() error {
 	return nil
 }
 
-// RemoveBefore removes the files that end at or below off from the front and
-// returns how many went. Views on them stay valid.
+// RemoveBefore removes the files that end at or below off from the front,
+// durably, and returns how many went. Views on them stay valid. After an error
+// the run has none of them, but some are still on disk, without a hole.
 func (q *Queue) RemoveBefore(off int64) (int, error) {
 	return q.cut(func(files []*File) (gone, kept []*File) {
 		n := 0
@@ -264,7 +269,7 @@ func (q *Queue) RemoveBefore(off int64) (int, error) {
 }
 
 // RemoveFrom removes the files that begin at or above off from the back, last
-// first, and returns how many went.
+// first, in the terms of RemoveBefore.
 func (q *Queue) RemoveFrom(off int64) (int, error) {
 	return q.cut(func(files []*File) (gone, kept []*File) {
 		n := len(files)
@@ -286,14 +291,14 @@ func (q *Queue) cut(split func([]*File) (gone, kept []*File)) (int, error) {
 	if len(gone) == 0 {
 		return 0, nil
 	}
-	// A file that can't be removed stays on disk beside a run that no longer
-	// has it only if it lies at an end: so the run is cut first, in one step,
-	// and the files go in an order that never leaves a hole.
+	// The run is cut first, in one step. Then the files go in an order that
+	// never leaves a hole, each one durably before the next: names that were
+	// removed together may come back one by one after a power cut.
 	q.files.Store(&kept)
 	removed := 0
 	var err error
 	for _, f := range gone {
-		if err = q.o.Disk.Remove(f.path); err != nil {
+		if err = q.erase(f); err != nil {
 			break
 		}
 		removed++
@@ -301,7 +306,15 @@ func (q *Queue) cut(split func([]*File) (gone, kept []*File)) (int, error) {
 	for _, f := range gone {
 		f.release()
 	}
-	return removed, errors.Join(err, q.o.Disk.SyncDir(q.o.Dir))
+	return removed, err
+}
+
+// erase removes a file from the directory, durably.
+func (q *Queue) erase(f *File) error {
+	if err := q.o.Disk.Remove(f.path); err != nil {
+		return err
+	}
+	return q.o.Disk.SyncDir(q.o.Dir)
 }
 
 // Close gives up the queue's references: files are unmapped once their last

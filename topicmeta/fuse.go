@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -74,7 +75,16 @@ func (f *fuse) file(op, name string, open func() (vfs.File, error)) (vfs.File, e
 	return &fuseFile{File: file, fuse: f, name: name}, nil
 }
 
+// Create also keeps an order that Pebble does not: the name of a marker file says
+// which MANIFEST is the current one, so it may not be durable before that file's
+// own name is. Pebble syncs the directory after it made both.
 func (f *fuse) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if strings.HasPrefix(f.PathBase(name), "marker.") {
+		dir := f.PathDir(name)
+		if err := f.change("sync", dir, func() error { return syncDir(f.FS, dir) }); err != nil {
+			return nil, err
+		}
+	}
 	return f.file("create", name, func() (vfs.File, error) { return f.FS.Create(name, c) })
 }
 

@@ -111,9 +111,9 @@ func (s *Store) openDB(o Options) error {
 	case err != nil:
 		return errors.Join(err, s.failure())
 	}
-	err = s.load(db)
-	if err == nil {
-		err = s.failure()
+	// After a failure the database believes in files that never reached the disk.
+	if err = s.failure(); err == nil {
+		err = errors.Join(s.load(db), s.failure())
 	}
 	if err != nil || o.ReadOnly {
 		return errors.Join(err, db.Close())
