@@ -71,7 +71,7 @@ func (a *Allocator) fill(s *slot) {
 		return
 	}
 	// A file behind one that could not be made would stand behind a hole.
-	if false && s.base > a.failedBase && a.queue.End() <= a.failedBase {
+	if a.failure != nil && s.base > a.failedBase && a.queue.End() <= a.failedBase {
 		s.err = a.failure
 		return
 	}
