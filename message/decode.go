@@ -36,7 +36,8 @@ type Decoder struct {
 
 // Decode reads the record at the start of b, which may go on behind it, into m. Every
 // field of m is set; Body and Properties borrow from b, and an empty Body is nil. m.Size
-// is the length of the record. Nothing is allocated for a topic that was met before, or that m.Topic holds already.
+// is the length of the record. Nothing is allocated for a topic that was met before or that
+// m.Topic holds already.
 //
 // Every length is checked before it is used, and together they must be the record's size.
 // The record's PHYSICALOFFSET is returned and not compared with anything: who knows the
@@ -148,8 +149,9 @@ func (d *Decoder) decodeRest(r []byte, at int, m *Message) error {
 		return lengthError("TOPICLEN", at, room, n)
 	}
 	topic := r[at+topicField : at+topicField+n]
-	// m often holds the topic already: a queue has one, and so have runs of a log.
-	if m.Topic == "" || m.Topic != string(topic) {
+	// m often holds the topic already: a queue has one, and so have runs of a log. What m
+	// holds may come from a caller, so it is no proof that the topic is a possible one.
+	if m.Topic != string(topic) || !fitsDirectory(topic) {
 		var ok bool
 		if m.Topic, ok = d.intern(topic); !ok {
 			return &DecodeError{Kind: ErrTopic, Field: "TOPIC", At: at + topicField, Want: MaxRetryTopicLen, Got: int64(n)}

@@ -283,6 +283,18 @@ func TestDecodeClipsWhatItLends(t *testing.T) {
 	require.Equal(t, "other", m.Tags())
 }
 
+// Without a table of its own, a decoder still keeps the string that the message holds.
+func TestDecodeKeepsTheTopicOfTheMessage(t *testing.T) {
+	b := goldenRecords[0].bytes(t)
+	var m Message
+	require.NoError(t, new(Decoder).Decode(b, &m))
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		var fresh Decoder
+		require.NoError(t, fresh.Decode(b, &m))
+	}))
+	require.Equal(t, "TopicTest", m.Topic)
+}
+
 func TestDecoderInternsTopics(t *testing.T) {
 	t.Parallel()
 	d := Decoder{}
@@ -298,6 +310,8 @@ func TestDecoderInternsTopics(t *testing.T) {
 	for range 2 { // refused the second time as well
 		require.ErrorIs(t, d.Decode(bad, &m), ErrTopic)
 	}
+	m.Topic = ".."
+	require.ErrorIs(t, d.Decode(bad, &m), ErrTopic, "also when the message holds it already")
 }
 
 // A Decode error is one type, and it is not also another kind.
