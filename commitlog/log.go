@@ -213,11 +213,11 @@ func (l *Log) close() error {
 	if started {
 		close(l.quit)
 		l.flusher.Wait()
-		errs = append(errs, l.Err(), l.alloc.Close())
+		errs = append(errs, l.alloc.Close())
 	}
 	l.appended.Fail(ErrClosed)
 	l.flushed.Fail(ErrClosed)
-	return errors.Join(append(errs, l.files.Close())...)
+	return errors.Join(append(errs, l.Err(), l.files.Close())...)
 }
 
 func (l *Log) now() int64 {

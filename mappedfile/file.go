@@ -110,6 +110,9 @@ func (f *File) ReserveAll() error {
 }
 
 func (f *File) reserveTo(to int64) error {
+	if f.how.ReadOnly {
+		return fmt.Errorf("%s: reserve: %w", f.path, ErrReadOnly)
+	}
 	r, err := f.mapped()
 	if err != nil {
 		return err
@@ -139,6 +142,9 @@ func (f *File) Flush(from, to int64) error {
 // as zero, durably. Only the file's writer may call it, and not beside readers
 // of those bytes.
 func (f *File) ZeroFrom(pos int64) error {
+	if f.how.ReadOnly {
+		return fmt.Errorf("%s: zero: %w", f.path, ErrReadOnly)
+	}
 	if pos >= f.size {
 		return nil
 	}

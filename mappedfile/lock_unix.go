@@ -46,7 +46,7 @@ func lockFile(path string) (io.Closer, error) {
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, filePerm)
 	if err != nil {
-		return nil, err
+		return nil, fullDisk(err)
 	}
 	l, err := takeLock(f)
 	if err != nil {

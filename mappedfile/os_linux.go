@@ -76,8 +76,7 @@ func zeroStretch(f *os.File, data []byte, off, n int64) error {
 		return reserve(f, data, off, n)
 	}
 	if unsupported(err) {
-		clear(data[off : off+n])
-		return nil
+		return zeroMapped(f, data, off, n)
 	}
 	return err
 }

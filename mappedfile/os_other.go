@@ -11,7 +11,4 @@ func fdatasync(f *os.File) error { return f.Sync() }
 
 func reserve(f *os.File, data []byte, off, n int64) error { return writeSame(f, data, off, n) }
 
-func zeroRange(_ *os.File, data []byte, off, n int64) error {
-	clear(data[off : off+n])
-	return nil
-}
+func zeroRange(f *os.File, data []byte, off, n int64) error { return zeroMapped(f, data, off, n) }

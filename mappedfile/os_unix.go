@@ -45,7 +45,7 @@ func (d osDisk) MkdirAll(dir string) error {
 		}
 	}
 	if err := os.Mkdir(dir, dirPerm); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+		return fullDisk(err)
 	}
 	return d.SyncDir(parent)
 }
@@ -77,7 +77,7 @@ func (osDisk) List(dir string) ([]Entry, error) {
 func (osDisk) Create(path string, size int64, m Mapping) (Region, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, filePerm)
 	if err != nil {
-		return nil, err
+		return nil, fullDisk(err)
 	}
 	err = f.Truncate(size)
 	if err == nil {
@@ -158,7 +158,7 @@ func (osDisk) ReadFile(path string) ([]byte, error) { return os.ReadFile(path) }
 func (d osDisk) WriteFile(path string, data []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, filePerm)
 	if err != nil {
-		return err
+		return fullDisk(err)
 	}
 	_, err = f.Write(data)
 	if err == nil {

@@ -44,7 +44,7 @@ type Queue struct {
 
 	mu      sync.Mutex // held while the run changes
 	unnamed bool       // a file was made since the directory was synced
-	closed  bool
+	closed  atomic.Bool
 }
 
 // OpenQueue lists the directory and checks every name and length, without
@@ -126,11 +126,14 @@ func (q *Queue) Find(off int64) *File {
 }
 
 // View returns the n bytes at offset off, which must lie in one file. It
-// returns ErrExpired below the first file and ErrOutOfRange beyond the last.
-// The caller must Release it.
+// returns ErrExpired below the first file, ErrOutOfRange beyond the last, and
+// ErrClosed after Close. The caller must Release it.
 func (q *Queue) View(off, n int64) (View, error) {
 	f := q.Find(off)
 	if f == nil {
+		if q.closed.Load() {
+			return View{}, q.errClosed()
+		}
 		if off < q.Min() {
 			return View{}, fmt.Errorf("%s: %w: offset %d, the first file begins at %d", q.o.Dir, ErrExpired, off, q.Min())
 		}
@@ -208,8 +211,8 @@ func (q *Queue) Discard(f *File) error {
 func (q *Queue) Append(f *File) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed {
-		return fmt.Errorf("%s: %w", q.o.Dir, ErrClosed)
+	if q.closed.Load() {
+		return q.errClosed()
 	}
 	old := q.Files()
 	if want := q.NextBase(f.base); f.base != want {
@@ -222,8 +225,11 @@ func (q *Queue) Append(f *File) error {
 	return nil
 }
 
+func (q *Queue) errClosed() error { return fmt.Errorf("%s: %w", q.o.Dir, ErrClosed) }
+
 // Flush makes the bytes [from, to) durable, and before them the names of new
-// files. Parts of the range that lie in removed files count as done.
+// files. Parts of the range that lie in removed files count as done. It returns
+// ErrClosed when the queue is closed before it is done.
 func (q *Queue) Flush(from, to int64) error {
 	if err := q.syncNames(); err != nil {
 		return err
@@ -238,6 +244,9 @@ func (q *Queue) Flush(from, to int64) error {
 		if err != nil {
 			return err
 		}
+	}
+	if q.closed.Load() { // its files were not to be had, or might not have been
+		return q.errClosed()
 	}
 	return nil
 }
@@ -287,6 +296,9 @@ func (q *Queue) cut(split func([]*File) (gone, kept []*File)) (int, error) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.closed.Load() {
+		return 0, q.errClosed()
+	}
 	gone, kept := split(q.Files())
 	if len(gone) == 0 {
 		return 0, nil
@@ -322,10 +334,9 @@ func (q *Queue) erase(f *File) error {
 func (q *Queue) Close() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.closed {
+	if q.closed.Swap(true) {
 		return nil
 	}
-	q.closed = true
 	files := q.Files()
 	q.files.Store(&[]*File{})
 	for _, f := range files {

@@ -67,6 +67,9 @@ func (r *osRegion) Flush(off, n int64) error {
 }
 
 func (r *osRegion) Reserve(off, n int64) error {
+	if n <= 0 {
+		return nil
+	}
 	return r.withFile(func(f *os.File) error {
 		if err := reserve(f, r.data, off, n); err != nil {
 			return fullDisk(fmt.Errorf("reserve %s [%d, %d): %w", r.path, off, off+n, err))
@@ -75,21 +78,16 @@ func (r *osRegion) Reserve(off, n int64) error {
 	})
 }
 
+// Zero leaves the range to the file system, its ragged ends too: a write
+// through the mapping to a page without a block kills the process when the disk
+// is full.
 func (r *osRegion) Zero(off, n int64) error {
-	page := int64(os.Getpagesize())
-	// Whole pages are zeroed in the file system, the rest through the mapping:
-	// a range of a gigabyte then costs microseconds and no dirty page.
-	head := min(n, (page-off%page)%page)
-	clear(r.data[off : off+head])
-	off, n = off+head, n-head
-	tail := n % page
-	clear(r.data[off+n-tail : off+n])
-	if n -= tail; n == 0 {
+	if n <= 0 {
 		return nil
 	}
 	return r.withFile(func(f *os.File) error {
 		if err := zeroRange(f, r.data, off, n); err != nil {
-			return fmt.Errorf("zero %s [%d, %d): %w", r.path, off, off+n, err)
+			return fullDisk(fmt.Errorf("zero %s [%d, %d): %w", r.path, off, off+n, err))
 		}
 		return nil
 	})
@@ -132,5 +130,15 @@ func writeSame(f *os.File, data []byte, off, n int64) error {
 		}
 		off, n = off+k, n-k
 	}
+	return nil
+}
+
+// zeroMapped zeroes a range where the file system can't. The pages are written
+// once as they are before they are cleared: see writeSame.
+func zeroMapped(f *os.File, data []byte, off, n int64) error {
+	if err := writeSame(f, data, off, n); err != nil {
+		return err
+	}
+	clear(data[off : off+n])
 	return nil
 }

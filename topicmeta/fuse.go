@@ -32,14 +32,15 @@ import (
 type fuse struct {
 	vfs.FS
 	readOnly bool
-	onBlow   func(error) // called once
+	onBlow   func(error) // the first call counts
 	blown    atomic.Bool
 }
 
+// blow reports before it cuts: a commit whose write was swallowed must find the
+// failure when it looks.
 func (f *fuse) blow(op, name string, err error) {
-	if f.blown.CompareAndSwap(false, true) {
-		f.onBlow(fmt.Errorf("%s %s: %w", op, name, err))
-	}
+	f.onBlow(fmt.Errorf("%s %s: %w", op, name, err))
+	f.blown.Store(true)
 }
 
 // change runs an operation that changes the disk.

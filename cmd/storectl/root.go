@@ -1,0 +1,67 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "storectl",
+		Short: "Look into the store directories of RocketMQ and Stele",
+		Long: `storectl works on the directory in which a RocketMQ broker or Stele keeps its
+messages. The commands that read never write and never lock: they work on a
+read-only mount and beside a running broker.
+
+Data goes to stdout, words to stderr. Exit status: 0 all is well, 1 damage or
+findings, 2 wrong usage, 3 something could not be read or written, 4 the store
+has a layout that is not supported, 130 interrupted.`,
+		Example: example(`
+			storectl inspect /data/rocketmq/store
+			storectl inspect messages /data/rocketmq/store --topic 'order*' -o ndjson`),
+		Args:          cobra.NoArgs,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.AddCommand(a.inspectCommand(), a.versionCommand())
+	return root
+}
+
+// command makes a command out of what all have in common. run gets the
+// arguments, which args has checked.
+func command(use, short string, args cobra.PositionalArgs, run func(args []string) error) *cobra.Command {
+	return &cobra.Command{
+		Use:                   use,
+		Short:                 short,
+		DisableFlagsInUseLine: true,
+		Args:                  args,
+		ValidArgsFunction:     completeDir,
+		RunE: func(_ *cobra.Command, args []string) error {
+			// Only what cobra itself finds wrong with a command line comes
+			// back unmarked, see markUsage.
+			return ran{run(args)}.orNil()
+		},
+	}
+}
+
+// completeDir completes the first argument to a directory.
+func completeDir(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return nil, cobra.ShellCompDirectiveFilterDirs
+}
+
+// example indents the lines of an example as cobra prints the rest.
+func example(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	for i, l := range lines {
+		lines[i] = "  " + strings.TrimSpace(l)
+	}
+	return strings.Join(lines, "\n")
+}

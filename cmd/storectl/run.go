@@ -1,0 +1,66 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// app is what every command works with.
+type app struct {
+	ctx context.Context
+	in  io.Reader
+	out *bufio.Writer // data; run flushes it
+	err io.Writer     // words
+	now func() time.Time
+}
+
+// outBuffer is how much output is gathered before it is written.
+const outBuffer = 256 << 10
+
+// run executes one command line and returns the exit status.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	a := &app{ctx: ctx, in: stdin, out: bufio.NewWriterSize(stdout, outBuffer), err: stderr, now: time.Now}
+	root := a.rootCommand()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(a.out)
+	root.SetErr(stderr)
+	cmd, err := root.ExecuteContextC(ctx)
+	if flushed := a.out.Flush(); flushed != nil {
+		if isClosedPipe(flushed) {
+			return exitOK
+		}
+		// What the command returned was this failure, or came before it.
+		err = fmt.Errorf("write to stdout: %w", flushed)
+	}
+	return a.finish(cmd, err)
+}
+
+// finish says on stderr what went wrong, unless the command has said it.
+func (a *app) finish(cmd *cobra.Command, err error) int {
+	status := exitStatus(a.ctx, err)
+	switch {
+	case err == nil || err == errFindings: //nolint:errorlint // anything around it has more to say
+	case status == exitInterrupted:
+		a.say("interrupted")
+	case status == exitUsage:
+		a.say("%s", oneLine(err))
+		a.say("run '%s --help' for usage", cmd.CommandPath())
+	default:
+		a.say("%s", oneLine(err))
+	}
+	return status
+}
+
+// say writes a line to stderr. If that fails there is nobody left to tell.
+func (a *app) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(a.err, "storectl: "+format+"\n", args...)
+}

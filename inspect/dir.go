@@ -1,0 +1,48 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package inspect
+
+import (
+	"path/filepath"
+
+	"github.com/stelelog/stele/commitlog"
+	"github.com/stelelog/stele/internal/layout"
+	"github.com/stelelog/stele/mappedfile"
+)
+
+// Options says how to open a directory. The zero value is usable.
+type Options struct {
+	// CommitLog is the directory of the commit log files when it is not
+	// commitlog below the store (storePathCommitLog).
+	CommitLog string
+}
+
+// Dir is a store directory that is looked at. It is safe for concurrent use.
+type Dir struct {
+	path string
+	log  string
+}
+
+// Open checks that dir is a store in a layout that can be read, and reads no
+// more than that takes. The error wraps ErrNotStore or ErrUnsupportedLayout
+// (then it is a *LayoutError), or is what the file system said.
+func Open(dir string, o Options) (*Dir, error) {
+	if err := layout.Check(mappedfile.OS(), dir, o.CommitLog); err != nil {
+		return nil, err
+	}
+	log := o.CommitLog
+	if log == "" {
+		log = filepath.Join(dir, layout.CommitLog)
+	}
+	return &Dir{path: dir, log: log}, nil
+}
+
+// Path is the directory that was opened.
+func (d *Dir) Path() string { return d.path }
+
+// openLog lists the commit log as it is now. The errors are
+// mappedfile.FileErrors: a stray file, a file of a wrong length, a hole.
+func (d *Dir) openLog() (*commitlog.Log, error) {
+	return commitlog.Open(commitlog.Options{Dir: d.log, ReadOnly: true})
+}

@@ -1,0 +1,263 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package inspect
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"iter"
+	"math"
+	"runtime/debug"
+
+	"github.com/stelelog/stele/commitlog"
+	"github.com/stelelog/stele/mappedfile"
+	"github.com/stelelog/stele/message"
+)
+
+// Record is a message where it stands in the log. It borrows from the mapped
+// file and is valid until the next step of the iteration.
+type Record struct {
+	*message.Message
+	// Raw is the record's bytes. They must not be written.
+	Raw message.Record
+}
+
+// Messages yields the messages that f asks for, in the order of the log.
+// Lengths, positions and checksums of every record on the way are verified.
+//
+// A stretch without an intact record is yielded as a *DamageError, whatever f
+// says about messages, and the iteration goes on behind it. Any other error is
+// the last thing that is yielded: what f.Validate returns, a
+// *mappedfile.FileError, ErrUnreadable, the error of ctx.
+func (d *Dir) Messages(ctx context.Context, f Filter) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		if err := f.Validate(); err != nil {
+			yield(Record{}, err)
+			return
+		}
+		log, err := d.openLog()
+		if err != nil {
+			yield(Record{}, err)
+			return
+		}
+		defer func() { _ = log.Close() }() // read-only: nothing can be lost
+		w := &walk{ctx: ctx, log: log, match: newMatcher(f), yield: yield, last: -1}
+		// A fault in the mapping becomes a panic that step turns into an error.
+		defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+		from, err := w.start()
+		if err == nil {
+			err = w.run(from)
+		}
+		if err != nil {
+			yield(Record{}, err)
+		}
+	}
+}
+
+// walk is one iteration over the messages of a log.
+type walk struct {
+	ctx   context.Context
+	log   *commitlog.Log
+	match *matcher
+	yield func(Record, error) bool
+
+	scan  *commitlog.Scanner
+	file  *mappedfile.File // the one that the scan is in
+	last  message.Offset   // of the newest record that was met, or -1
+	next  message.Offset   // items before it are no news
+	to    message.Offset
+	found int64
+	again message.Offset // damage before this offset was looked at twice
+}
+
+// errStop ends a walk that its consumer has left.
+var errStop = errors.New("stop")
+
+// ctxEvery is how many items pass between two looks at the context.
+const ctxEvery = 256
+
+// start finds the record to begin with.
+func (w *walk) start() (message.Offset, error) {
+	var from message.Offset
+	err := guard(func() (err error) {
+		from, w.to, err = w.narrow()
+		return err
+	})
+	if err != nil {
+		return 0, err
+	}
+	if w.match.To > 0 {
+		w.to = min(w.to, w.match.To)
+	}
+	return max(from, w.log.Min()), nil
+}
+
+// narrow turns the bounds of the filter into a range of the log that begins
+// where a record does.
+func (w *walk) narrow() (from, to message.Offset, err error) {
+	to = math.MaxInt64
+	files := w.log.Files().Files()
+	if since, until := w.match.Since, w.match.Until; since > 0 || until > 0 {
+		for _, f := range files {
+			t, ok := firstStoreTime(f)
+			switch {
+			case !ok:
+			case since > 0 && t < since:
+				from = message.Offset(f.Base())
+			case until > 0 && t >= until:
+				to = min(to, message.Offset(f.Base()))
+			}
+			if err := f.Drop(); err != nil {
+				return 0, 0, err
+			}
+		}
+	}
+	if w.match.From <= from {
+		return from, to, nil
+	}
+	f := w.log.Files().Find(int64(w.match.From))
+	if f == nil {
+		return w.match.From, to, nil
+	}
+	if intactAt(f, int64(w.match.From)) {
+		return w.match.From, to, nil
+	}
+	return message.Offset(f.Base()), to, nil
+}
+
+// run walks from an offset to the end.
+func (w *walk) run(from message.Offset) error {
+	defer func() { w.scan.Close() }()
+	w.rescan(from)
+	for n := 1; ; n++ {
+		if n%ctxEvery == 0 && w.ctx.Err() != nil {
+			return context.Cause(w.ctx)
+		}
+		more, err := w.step()
+		if err == nil && !more {
+			more, err = w.stopped()
+			if !more {
+				return err
+			}
+			continue
+		}
+		if err == nil {
+			if err = w.item(w.scan.Item()); err == nil {
+				continue
+			}
+		}
+		if errors.Is(err, errStop) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// rescan begins a new scan at an offset, which sees what was written meanwhile.
+// It starts one record earlier, so that the scan knows the store time that what
+// follows must not fall behind.
+func (w *walk) rescan(next message.Offset) {
+	if w.scan != nil {
+		w.scan.Close()
+	}
+	w.next = next
+	from := next
+	if w.last >= 0 {
+		from = w.last
+	}
+	w.scan = w.log.Scan(from, math.MaxInt64, commitlog.ScanOptions{
+		Check: message.CheckAll, Resync: commitlog.ResyncAlways,
+	})
+}
+
+// step moves the scan on and gives up the mapping of a file that is done with.
+func (w *walk) step() (more bool, err error) {
+	err = guard(func() error {
+		more = w.scan.Next()
+		return nil
+	})
+	if err != nil || !more {
+		return more, err
+	}
+	if at := int64(w.scan.Item().Offset); w.file == nil || at >= w.file.End() || at < w.file.Base() {
+		if w.file != nil {
+			err = w.file.Drop()
+		}
+		w.file = w.log.Files().Find(at)
+	}
+	return more, err
+}
+
+// item hands on what the scan came upon.
+func (w *walk) item(it *commitlog.ScanItem) error {
+	if it.Offset >= w.to {
+		return errStop
+	}
+	if it.Offset < w.next {
+		return nil
+	}
+	switch it.Kind {
+	case commitlog.ItemRecord:
+		w.last = it.Offset
+		if !w.match.match(it.Message) {
+			return nil
+		}
+		if !w.yield(Record{Message: it.Message, Raw: it.Record}, nil) {
+			return errStop
+		}
+		if w.found++; w.found == w.match.Limit {
+			return errStop
+		}
+	case commitlog.ItemDamage:
+		if it.Offset >= w.again {
+			w.again = it.Offset + 1
+			w.rescan(it.Offset)
+			return nil
+		}
+		end := it.Offset + message.Offset(it.Size)
+		if end <= w.match.From {
+			return nil
+		}
+		if !w.yield(Record{}, &DamageError{Skipped: it.Size, Corrupt: it.Err}) {
+			return errStop
+		}
+	}
+	return nil
+}
+
+// stopped is called when the scan has ended. It reports whether the walk goes on
+// with a new one, and otherwise how it ends.
+func (w *walk) stopped() (more bool, err error) {
+	stop := w.scan.Stop()
+	switch stop.Kind {
+	case commitlog.StopDamaged:
+		if stop.Offset >= w.to {
+			return false, nil
+		}
+		if stop.Offset >= w.again {
+			w.again = stop.Offset + 1
+			w.rescan(stop.Offset)
+			return true, nil
+		}
+		var corrupt *commitlog.CorruptError
+		if !errors.As(stop.Err, &corrupt) {
+			return false, stop.Err
+		}
+		return false, &DamageError{Corrupt: corrupt}
+	case commitlog.StopError:
+		// The owner expired the file since it was listed.
+		f := w.log.Files().Find(int64(stop.Offset))
+		if f == nil || f == w.log.Files().Last() || !errors.Is(stop.Err, fs.ErrNotExist) {
+			return false, stop.Err
+		}
+		w.last = -1
+		w.rescan(message.Offset(f.End()))
+		return true, nil
+	default:
+		return false, nil
+	}
+}

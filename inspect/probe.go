@@ -1,0 +1,61 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package inspect
+
+import (
+	"fmt"
+	"runtime"
+
+	"github.com/stelelog/stele/mappedfile"
+	"github.com/stelelog/stele/message"
+)
+
+// firstStoreTime returns the store time of the record that begins a file, and
+// false when none does.
+func firstStoreTime(f *mappedfile.File) (int64, bool) {
+	m, ok := recordAt(f, f.Base())
+	return m.StoreTimestamp, ok
+}
+
+// intactAt reports whether an intact record stands at an offset of the log that
+// f holds.
+func intactAt(f *mappedfile.File, off int64) bool {
+	_, ok := recordAt(f, off)
+	return ok
+}
+
+// recordAt decodes the record at an offset of the log that f holds. What the
+// result borrowed is cut off, so it outlives the mapping.
+func recordAt(f *mappedfile.File, off int64) (message.Message, bool) {
+	var m message.Message
+	v, err := f.View(off-f.Base(), f.End()-off)
+	if err != nil {
+		return m, false
+	}
+	defer v.Release()
+	dec := message.Decoder{Check: message.CheckAll}
+	ok := dec.Decode(v.Bytes(), &m) == nil && int64(m.PhysicalOffset) == off
+	m.Body, m.Properties = nil, message.Properties{}
+	return m, ok
+}
+
+// guard runs do and turns a fault in mapped memory into an error. The caller
+// has debug.SetPanicOnFault set. Every other panic goes on.
+func guard(do func() error) (err error) {
+	defer func() {
+		r := recover()
+		if r == nil {
+			return
+		}
+		fault, ok := r.(interface {
+			runtime.Error
+			Addr() uintptr
+		})
+		if !ok {
+			panic(r)
+		}
+		err = fmt.Errorf("%w: %w", ErrUnreadable, fault)
+	}()
+	return do()
+}

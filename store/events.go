@@ -1,0 +1,85 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/stelelog/stele/commitlog"
+	"github.com/stelelog/stele/message"
+)
+
+// Events are functions that a Store calls when something happens that no caller
+// is told about. Each may be nil. They run on the goroutine that it happened
+// on, some of them with a lock held: they must return soon and must not call
+// the Store.
+type Events struct {
+	// Recovered is called by Open, before it returns.
+	Recovered func(Recovery)
+	// Rolled is called when the log goes on to a new file.
+	Rolled func(commitlog.RollInfo)
+	// Flushed is called after each flush of the log.
+	Flushed func(commitlog.FlushInfo)
+	// Damaged is called for a stretch of the log that no record could be read
+	// from, on recovery and when the dispatcher meets one.
+	Damaged func(*commitlog.CorruptError)
+	// Skipped is called for a record that was not put in a queue, and why.
+	Skipped func(off message.Offset, reason error)
+	// Stalled is called when the dispatcher can't go on for want of space, and
+	// with nil when it goes on.
+	Stalled func(error)
+	// Poisoned is called once, with what every later append returns.
+	Poisoned func(error)
+}
+
+// RecoveryKind says in what state a directory was found.
+type RecoveryKind uint8
+
+const (
+	// NewStore is a directory that held nothing.
+	NewStore RecoveryKind = iota
+	// CleanClose is a store that was closed in order.
+	CleanClose
+	// ProcessKilled is a store whose process died while the kernel lived on:
+	// the page cache is whole.
+	ProcessKilled
+	// PowerCut is a store whose kernel went down, or whose state is not known
+	// better than that.
+	PowerCut
+	// ForeignClean and ForeignCrash are directories without Stele's marks, or
+	// with marks that no longer fit: a broker's.
+	ForeignClean
+	ForeignCrash
+)
+
+var recoveryNames = [...]string{"new store", "clean close", "process killed", "power cut", "broker's, clean", "broker's, crashed"}
+
+// String says it in words.
+func (k RecoveryKind) String() string {
+	if int(k) < len(recoveryNames) {
+		return recoveryNames[k]
+	}
+	return fmt.Sprintf("RecoveryKind(%d)", uint8(k))
+}
+
+// Recovery is what Open found and did.
+type Recovery struct {
+	Kind RecoveryKind
+	// From and End are the part of the log that was read, record by record.
+	From, End message.Offset
+	Records   int64
+	// Rebuilt says that the queues did not fit the log and were fed again from
+	// its start.
+	Rebuilt bool
+	// Damage is what was stepped over; the records behind it are kept.
+	Damage []*commitlog.CorruptError
+	// Torn is why the log ends at End, when something stood there that is no
+	// record: the tail that a crash left, now zeroed.
+	Torn error
+	// Lost is how many bytes below the durable watermark could not be read any
+	// more at the end of the log; 0 unless the disk lost them.
+	Lost int64
+	Took time.Duration
+}

@@ -1,0 +1,201 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/stelelog/stele/commitlog"
+	"github.com/stelelog/stele/consumequeue"
+	"github.com/stelelog/stele/mappedfile"
+	"github.com/stelelog/stele/message"
+)
+
+// Defaults of Limit: what RocketMQ sends in one answer.
+const (
+	DefaultFetchMessages = 32
+	DefaultFetchBytes    = 256 << 10
+)
+
+// Limit bounds a Batch. A zero field means its default.
+type Limit struct {
+	// Messages is how many at most.
+	Messages int
+	// Bytes is how many bytes of records at most. The first message comes
+	// whatever its size.
+	Bytes int
+}
+
+func (l Limit) withDefaults() Limit {
+	if l.Messages <= 0 {
+		l.Messages = DefaultFetchMessages
+	}
+	if l.Bytes <= 0 {
+		l.Bytes = DefaultFetchBytes
+	}
+	return l
+}
+
+// Fetch returns messages of a queue from offset from on, as views of the log's
+// own pages: the caller must Release the Batch. At the queue's maximum the Batch
+// is empty. Messages that expired while their queue entries are still there are
+// passed over: Batch.Next says where to go on.
+//
+// The error is a consumequeue.OffsetError (ErrOffsetOutOfRange) outside the
+// queue's bounds, ErrNoQueue, ErrPermission, ErrClosed, or the cause of ctx. It
+// never waits; see Follow.
+func (s *Store) Fetch(ctx context.Context, topic string, queue int32, from message.QueueOffset, limit Limit) (*Batch, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	q, err := s.readable(topic, queue)
+	if err != nil {
+		return nil, err
+	}
+	return s.fetch(q, from, limit.withDefaults())
+}
+
+// Follow is Fetch that waits: it returns once there is at least one message at
+// or behind from, or with the cause of ctx, or ErrClosed. A queue that does not
+// exist yet is waited for.
+func (s *Store) Follow(ctx context.Context, topic string, queue int32, from message.QueueOffset, limit Limit) (*Batch, error) {
+	q, err := s.readable(topic, queue)
+	if errors.Is(err, ErrNoQueue) && s.o.Topics == TopicsOpen && queue >= 0 && queue <= MaxQueueID {
+		if err = message.CheckTopic(topic); err == nil {
+			q, err = s.queues.GetOrCreate(topic, queue)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	limit = limit.withDefaults()
+	for {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		b, err := s.fetch(q, from, limit)
+		if err != nil || b.Len() > 0 {
+			return b, err
+		}
+		from = b.Next
+		b.Release()
+		if err := q.Wait(ctx, from); err != nil {
+			if s.closing.Load() {
+				return nil, ErrClosed
+			}
+			return nil, err
+		}
+	}
+}
+
+func (s *Store) fetch(q *consumequeue.Queue, from message.QueueOffset, limit Limit) (*Batch, error) {
+	b := newBatch(s, q, from, limit)
+	for !b.full {
+		entries, err := q.Read(b.Next, limit.Messages-b.Len())
+		if err == nil && entries.Len() > 0 {
+			err = b.collect(entries, limit)
+		}
+		n := entries.Len()
+		entries.Release()
+		if err != nil {
+			b.Release()
+			return nil, fmt.Errorf("fetch from topic %q, queue %d: %w", q.Topic(), q.ID(), err)
+		}
+		if n == 0 || b.Len() == limit.Messages {
+			break
+		}
+	}
+	s.counters.fetches.Add(1)
+	s.counters.fetchedMessages.Add(int64(b.Len()))
+	s.counters.fetchedBytes.Add(int64(b.bytes))
+	return b, nil
+}
+
+// collect takes the records of entries into the batch, up to the limit.
+func (b *Batch) collect(entries consumequeue.Entries, limit Limit) error {
+	for i := range entries.Len() {
+		e := entries.At(i)
+		if e.IsBlank() {
+			b.Next++
+			continue
+		}
+		if b.Len() > 0 && b.bytes+int(e.Size) > limit.Bytes {
+			b.full = true
+			return nil
+		}
+		rec, err := b.view(e)
+		switch {
+		case errors.Is(err, commitlog.ErrExpired):
+			b.Next++
+			continue
+		case err != nil:
+			return err
+		}
+		b.records = append(b.records, record{data: rec, at: b.Next, offset: e.Offset})
+		b.bytes += len(rec)
+		b.Next++
+	}
+	return nil
+}
+
+// view returns the bytes that an entry points to. The batch holds one reference
+// per file, not per record.
+func (b *Batch) view(e consumequeue.Entry) ([]byte, error) {
+	log := b.store.log
+	if end := log.Appended(); e.Offset < 0 || e.End() > end {
+		return nil, fmt.Errorf("%w: entry [%d, %d), appended is %d", ErrNotFound, e.Offset, e.End(), end)
+	}
+	off := int64(e.Offset)
+	for i := len(b.views) - 1; i >= 0; i-- {
+		if f := b.views[i].File(); off >= f.Base() && off < f.End() {
+			return slice(b.views[i], off-f.Base(), e)
+		}
+	}
+	f := log.Files().Find(off)
+	if f == nil {
+		return nil, fmt.Errorf("%w: offset %d, the log begins at %d", commitlog.ErrExpired, off, log.Min())
+	}
+	v, err := f.View(0, f.Size())
+	if errors.Is(err, mappedfile.ErrExpired) {
+		return nil, fmt.Errorf("%w: %w", commitlog.ErrExpired, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	b.views = append(b.views, v)
+	return slice(v, off-f.Base(), e)
+}
+
+func slice(v mappedfile.View, at int64, e consumequeue.Entry) ([]byte, error) {
+	end := at + int64(e.Size)
+	if end > int64(len(v.Bytes())) {
+		return nil, &commitlog.CorruptError{
+			Path: v.File().Path(), Offset: e.Offset,
+			Cause: fmt.Errorf("%w: an entry of %d bytes crosses the end of the file", ErrWrongRecord, e.Size),
+		}
+	}
+	return v.Bytes()[at:end:end], nil
+}
+
+// Get returns the message whose record begins at off, as a copy. Its checksums
+// hold. The error is ErrNotFound beyond the log's end, ErrExpired below its
+// start, or a commitlog.CorruptError when no intact record begins there.
+func (s *Store) Get(off message.Offset) (*message.Message, error) {
+	if s.closing.Load() {
+		return nil, ErrClosed
+	}
+	v, err := s.log.ViewRecord(off)
+	if err != nil {
+		return nil, err
+	}
+	defer v.Release()
+	dec := message.Decoder{Check: message.CheckAll}
+	var m message.Message
+	if err := dec.Decode(v.Bytes(), &m); err != nil {
+		return nil, &commitlog.CorruptError{Path: v.File().Path(), Offset: off, Cause: err}
+	}
+	return m.Clone(), nil
+}

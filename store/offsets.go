@@ -1,0 +1,64 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/stelelog/stele/consumequeue"
+	"github.com/stelelog/stele/message"
+	"github.com/stelelog/stele/topicmeta"
+)
+
+// CommitOffset records that a group of consumers has worked through a queue up
+// to off: the next message that it wants. It is visible at once and durable
+// after Options.OffsetInterval, or SyncOffsets, or Close; a crash in between
+// takes the group back to what was durable, and it sees messages again.
+func (s *Store) CommitOffset(group, topic string, queue int32, off message.QueueOffset) error {
+	return s.meta.CommitOffset(group, topic, queue, off)
+}
+
+// Offset returns what a group committed last, and false when it never did.
+func (s *Store) Offset(group, topic string, queue int32) (message.QueueOffset, bool, error) {
+	return s.meta.Offset(group, topic, queue)
+}
+
+// SyncOffsets returns once every offset that was committed before is durable.
+func (s *Store) SyncOffsets() error { return s.meta.Sync() }
+
+// Meta is the store's metadata: groups and their offsets, import from and
+// export to a broker's files. It belongs to the Store, which closes it. Declare
+// topics with PutTopic instead of there, so that appends heed it at once; after
+// an import call TopicsChanged.
+func (s *Store) Meta() *topicmeta.Store { return s.meta }
+
+// TopicsChanged makes appends heed declarations that were changed through Meta.
+func (s *Store) TopicsChanged() {
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	clear(s.table.states)
+}
+
+// mergeTopics adds what only has queues to what is declared.
+func mergeTopics(declared []topicmeta.Topic, queues []*consumequeue.Queue) []topicmeta.Topic {
+	known := make(map[string]bool, len(declared))
+	for _, t := range declared {
+		known[t.Name] = true
+	}
+	count := map[string]int32{}
+	for _, q := range queues {
+		if q.Max() > 0 && !known[q.Topic()] {
+			count[q.Topic()] = max(count[q.Topic()], q.ID()+1)
+		}
+	}
+	all := slices.Clone(declared)
+	for name, n := range count {
+		all = append(all, topicmeta.Topic{
+			Name: name, ReadQueues: n, WriteQueues: n, Perm: topicmeta.PermRead | topicmeta.PermWrite,
+		})
+	}
+	slices.SortFunc(all, func(a, b topicmeta.Topic) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}

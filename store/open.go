@@ -1,0 +1,254 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/stelelog/stele/commitlog"
+	"github.com/stelelog/stele/consumequeue"
+	"github.com/stelelog/stele/internal/layout"
+	"github.com/stelelog/stele/internal/marks"
+	"github.com/stelelog/stele/mappedfile"
+	"github.com/stelelog/stele/message"
+	"github.com/stelelog/stele/topicmeta"
+)
+
+// Open opens the store in dir for appending and reading, and makes a new one in
+// a directory that is missing or empty. After a crash it recovers: see the
+// package comment.
+//
+// It fails at once, with ErrLocked, when a broker or another Store has the
+// directory open. ErrNotStore, ErrUnsupportedLayout, ErrStrayFile, ErrFileSize,
+// ErrMissingFile and ErrOptions say what is wrong with the directory or the
+// options; none of these has changed anything in it, but for the `lock` file.
+func Open(dir string, o Options) (*Store, error) {
+	start := time.Now()
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	fresh, err := checkDir(dir, &o)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{
+		dir: dir, o: o,
+		encoder: message.Encoder{PropertyCRC: o.PropertyCRC == CRCWhole, MaxBodyLen: o.MaxBodyLen},
+		table:   newQueueTable(),
+	}
+	// Before anything is looked at that a running broker may be changing, and
+	// before anything is changed.
+	if fresh {
+		if err := o.Disk.MkdirAll(dir); err != nil {
+			return nil, err
+		}
+	}
+	if s.lock, err = o.Disk.Lock(s.path(layout.Lock)); err != nil {
+		return nil, err
+	}
+	if err := s.open(fresh, start); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", dir, err), s.abandon())
+	}
+	return s, nil
+}
+
+// checkDir reports whether dir is to become a new store.
+func checkDir(dir string, o *Options) (fresh bool, err error) {
+	err = layout.Check(o.Disk, dir, "")
+	missing := errors.Is(err, fs.ErrNotExist) || errors.Is(err, layout.ErrEmpty)
+	if missing && !o.MustExist {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return false, layout.CheckBatchQueues(o.Disk, dir)
+}
+
+func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
+
+// open does the rest under the lock. What it opened is in s when it fails.
+func (s *Store) open(fresh bool, start time.Time) error {
+	if err := s.openFiles(); err != nil {
+		return err
+	}
+	was, err := s.lookBack(fresh)
+	if err != nil {
+		return err
+	}
+	if err := s.announce(was); err != nil {
+		return err
+	}
+	metaDone := make(chan error, 1)
+	go func() { metaDone <- s.openMeta() }() // it has its own files and fsyncs
+	d, err := s.recover(was)
+	if err = errors.Join(err, <-metaDone); err != nil {
+		return err
+	}
+	s.recovery.Took = time.Since(start)
+	s.o.Logger.Info("store opened", "dir", s.dir, "kind", s.recovery.Kind.String(),
+		"end", s.recovery.End, "records", s.recovery.Records, "took", s.recovery.Took)
+	if f := s.o.Events.Recovered; f != nil {
+		f(s.recovery)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.background.Go(func() { s.dispatchLoop(ctx, d) })
+	s.background.Go(func() { s.checkpointLoop(ctx) })
+	return nil
+}
+
+// openFiles opens what only looks at names and lengths.
+func (s *Store) openFiles() error {
+	o := &s.o
+	log, err := commitlog.Open(commitlog.Options{
+		Dir: s.path(layout.CommitLog), FileSize: o.FileSize, Disk: o.Disk,
+		PropertyCRC:   o.PropertyCRC == CRCWhole,
+		FlushInterval: o.FlushInterval, FlushLeastPages: o.FlushLeastPages,
+		FlushThoroughInterval: o.FlushThoroughInterval,
+		Clock:                 o.Clock, OnFlush: s.onFlush, OnRoll: s.onRoll, OnPoison: s.poison,
+	})
+	if err != nil {
+		return err
+	}
+	s.log = log
+	s.queues, err = consumequeue.OpenSet(consumequeue.Options{
+		Dir: s.path(layout.ConsumeQueue), Disk: o.Disk, FileSize: o.QueueFileSize, StoreTime: s.storeTime,
+	})
+	if err != nil {
+		return err
+	}
+	return nil
+}
+
+func (s *Store) openMeta() (err error) {
+	s.meta, err = topicmeta.Open(filepath.Join(s.path(layout.Stele), layout.Meta), topicmeta.Options{
+		FS: s.o.MetaFS, Logger: s.o.Logger, Now: s.o.Clock,
+	})
+	return err
+}
+
+// storeTime returns when a record was stored, for searches by time.
+func (s *Store) storeTime(off message.Offset, size int32) (int64, error) {
+	if size < message.MinRecordSize {
+		return 0, &commitlog.CorruptError{Offset: off, Cause: fmt.Errorf("%w: an entry of %d bytes", ErrWrongRecord, size)}
+	}
+	v, err := s.log.ViewRecord(off)
+	if err != nil {
+		if errors.Is(err, commitlog.ErrExpired) {
+			err = fmt.Errorf("%w: %w", mappedfile.ErrExpired, err)
+		}
+		return 0, err
+	}
+	defer v.Release()
+	return message.Record(v.Bytes()).StoreTimestamp(), nil
+}
+
+// past is what the directory says about its last owner.
+type past struct {
+	fresh    bool
+	abort    bool // the owner did not close it
+	abortPID int
+	state    marks.State
+	marked   bool // state is from the file
+	bootID   string
+}
+
+// lookBack reads what the last owner left, and opens marks and checkpoint.
+func (s *Store) lookBack(fresh bool) (past, error) {
+	was := past{fresh: fresh}
+	text, err := s.o.Disk.ReadFile(s.path(layout.Abort))
+	switch {
+	case err == nil:
+		was.abort = true
+		was.abortPID, _ = strconv.Atoi(strings.TrimSpace(string(text))) // 0 is nobody
+	case !errors.Is(err, fs.ErrNotExist):
+		return was, err
+	}
+	if s.marks, err = marks.Open(s.o.Disk, s.path(layout.Stele)); err != nil {
+		return was, err
+	}
+	was.state, was.marked = s.marks.State()
+	if s.checkpoint, err = openCheckpoint(s.o.Disk, s.dir); err != nil {
+		return was, err
+	}
+	// Without a boot id every crash counts as a power cut.
+	was.bootID, _ = s.o.Disk.BootID()
+	return was, nil
+}
+
+// announce writes down that this process has the store open, before it changes
+// anything else: a crash from here on is a crash of its own.
+func (s *Store) announce(was past) error {
+	s.session = marks.State{PID: os.Getpid(), BootID: was.bootID, Session: newSession()}
+	if was.marked {
+		// What the last owner knew to be safe stays safe.
+		st := was.state
+		st.Clean = false
+		st.PID, st.BootID, st.Session = s.session.PID, s.session.BootID, s.session.Session
+		if err := s.marks.Save(st); err != nil {
+			return err
+		}
+	}
+	return s.o.Disk.WriteFile(s.path(layout.Abort), []byte(strconv.Itoa(os.Getpid())))
+}
+
+// newSession returns a number that no other opening has. It is not 0.
+func newSession() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return binary.BigEndian.Uint64(b[:]) | 1
+}
+
+// abandon releases what a failed open holds, and changes nothing more.
+func (s *Store) abandon() error {
+	var errs []error
+	if s.meta != nil {
+		errs = append(errs, s.meta.Close())
+	}
+	if s.queues != nil {
+		errs = append(errs, s.queues.Close())
+	}
+	if s.log != nil {
+		errs = append(errs, s.log.Close())
+	}
+	if s.checkpoint != nil {
+		errs = append(errs, s.checkpoint.close())
+	}
+	if s.marks != nil {
+		errs = append(errs, s.marks.Close())
+	}
+	return errors.Join(append(errs, s.lock.Close())...)
+}
+
+func (s *Store) onFlush(i commitlog.FlushInfo) {
+	s.counters.flushes.Add(1)
+	if i.StoreTime > 0 {
+		s.lastFlushTime.Store(i.StoreTime)
+	}
+	if f := s.o.Events.Flushed; f != nil {
+		f(i)
+	}
+}
+
+func (s *Store) onRoll(i commitlog.RollInfo) {
+	s.counters.rolls.Add(1)
+	if i.Waited {
+		s.counters.rollsWaited.Add(1)
+	}
+	if f := s.o.Events.Rolled; f != nil {
+		f(i)
+	}
+}

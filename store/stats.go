@@ -1,0 +1,74 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"sync/atomic"
+
+	"github.com/stelelog/stele/message"
+)
+
+// counters are moved on the paths that they count.
+type counters struct {
+	appendedMessages  atomic.Int64
+	appendedBytes     atomic.Int64
+	dispatchedRecords atomic.Int64
+	skippedRecords    atomic.Int64
+	fetches           atomic.Int64
+	fetchedMessages   atomic.Int64
+	fetchedBytes      atomic.Int64
+	flushes           atomic.Int64
+	rolls             atomic.Int64
+	rollsWaited       atomic.Int64
+}
+
+// Stats is a snapshot of a Store. The counters begin at 0 when it is opened.
+type Stats struct {
+	// The watermarks, in bytes of the log. Min ≤ Flushed ≤ Appended and
+	// Dispatched ≤ Appended hold for one snapshot.
+	Min, Appended, Flushed, Dispatched message.Offset
+	// LastStoreTime is the store time of the newest message, in milliseconds.
+	LastStoreTime int64
+	Files         int // of the commit log
+	FileSize      int64
+	Topics        int // that have a queue
+	Queues        int
+
+	AppendedMessages, AppendedBytes int64
+	DispatchedRecords               int64
+	SkippedRecords                  int64 // met by the dispatcher, put in no queue
+	Fetches                         int64
+	FetchedMessages, FetchedBytes   int64
+	Flushes                         int64
+	Rolls                           int64
+	RollsWaited                     int64 // the next file was not ready
+
+	// Poisoned is what appends return after a background failure, or nil.
+	Poisoned error
+	// Stalled is why the dispatcher waits for space, or nil.
+	Stalled error
+	// Recovery is what Open found and did.
+	Recovery Recovery
+}
+
+// Stats returns a snapshot. It works on a closed store too.
+func (s *Store) Stats() Stats {
+	// Each watermark is read before the one that bounds it.
+	dispatched, flushed := s.Dispatched(), s.log.Flushed()
+	c := &s.counters
+	st := Stats{
+		Min: s.log.Min(), Flushed: flushed, Dispatched: dispatched, Appended: s.log.Appended(),
+		LastStoreTime: s.log.LastTime(), Files: s.log.Files().Len(), FileSize: s.log.FileSize(),
+		Topics: len(s.queues.Topics()), Queues: len(s.queues.Queues()),
+		AppendedMessages: c.appendedMessages.Load(), AppendedBytes: c.appendedBytes.Load(),
+		DispatchedRecords: c.dispatchedRecords.Load(), SkippedRecords: c.skippedRecords.Load(),
+		Fetches: c.fetches.Load(), FetchedMessages: c.fetchedMessages.Load(), FetchedBytes: c.fetchedBytes.Load(),
+		Flushes: c.flushes.Load(), Rolls: c.rolls.Load(), RollsWaited: c.rollsWaited.Load(),
+		Poisoned: s.Err(), Recovery: s.recovery,
+	}
+	if p := s.stalled.Load(); p != nil {
+		st.Stalled = *p
+	}
+	return st
+}
