@@ -175,7 +175,8 @@ func TestCapacity(t *testing.T) {
 	require.ErrorIs(t, err, syscall.ENOSPC)
 	require.EqualValues(t, 2*page, d.Used(), "all or nothing")
 	require.NoError(t, b.Reserve(0, 2*page))
-	require.ErrorIs(t, b.Zero(2*page, 1), mappedfile.ErrDiskFull)
+	require.NoError(t, b.Zero(0, 3*page))
+	require.EqualValues(t, 4*page, d.Used(), "zeroing takes no blocks and frees none")
 	require.ErrorIs(t, d.WriteFile("d/small", []byte("x")), mappedfile.ErrDiskFull)
 
 	clone := d.CrashClone(0)
@@ -204,6 +205,22 @@ func TestUnreserved(t *testing.T) {
 	_, err := d.Lock("d/lock")
 	require.NoError(t, err)
 	require.Empty(t, d.Unreserved())
+}
+
+func TestNextData(t *testing.T) {
+	t.Parallel()
+	d := crashdisk.New()
+	r := create(t, d, "d/f", 4*page+10)
+	next, ok := r.(interface{ NextData(int64) int64 })
+	require.True(t, ok)
+	require.EqualValues(t, 4*page+10, next.NextData(0))
+	r.Bytes()[page+5] = 1
+	require.EqualValues(t, page, next.NextData(0))
+	require.EqualValues(t, page+9, next.NextData(page+9), "the page is the unit")
+	require.EqualValues(t, 4*page+10, next.NextData(2*page))
+	r.Bytes()[4*page+9] = 1
+	require.EqualValues(t, 4*page, next.NextData(2*page))
+	require.GreaterOrEqual(t, next.NextData(100*page), int64(4*page+10))
 }
 
 func TestFlipBit(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 )
 
 // SetCapacity limits the blocks of all files to n bytes, 0 to no limit. Only
-// Reserve, Zero and WriteFile take blocks; a write to a page that has none is
+// Reserve, WriteFile and Lock take blocks; a write to a page that has none is
 // not noticed here, where a real full disk kills the process: see Unreserved.
 func (d *Disk) SetCapacity(n int64) {
 	d.mu.Lock()

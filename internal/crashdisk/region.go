@@ -46,17 +46,10 @@ func (r *region) Reserve(off, n int64) error {
 	if err != nil {
 		return err
 	}
-	return r.reserve("reserve", off, n)
-}
-
-func (r *region) reserve(op string, off, n int64) error {
-	if n == 0 {
-		return nil
-	}
 	d := r.disk
 	need := r.file.missingBlocks(off, n) * PageSize
 	if d.capacity > 0 && d.used+need > d.capacity {
-		return full(pathError(op, r.path, syscall.ENOSPC), syscall.ENOSPC)
+		return full(pathError("reserve", r.path, syscall.ENOSPC), syscall.ENOSPC)
 	}
 	d.used += need
 	r.file.addBlocks(off, n)
@@ -81,19 +74,30 @@ func (r *region) Flush(off, n int64) error {
 	return nil
 }
 
-// Zero implements mappedfile.Region. It needs blocks for the range, as the
-// system call does.
+// Zero implements mappedfile.Region. It takes no blocks and frees none.
 func (r *region) Zero(off, n int64) error {
 	err := r.begin(OpZero, off, n, true)
 	defer r.disk.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	if err := r.reserve("zero", off, n); err != nil {
-		return err
-	}
 	clear(r.data[off : off+n])
 	return nil
+}
+
+// NextData is the first position at or after off on a page that holds anything
+// but zeros, and at least the length of the file when there is none: the
+// interface that mappedfile.File.NextData looks for.
+func (r *region) NextData(off int64) int64 {
+	d := r.disk
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := max(off, 0) / PageSize; i < int64(len(r.file.live)); i++ {
+		if !same(&r.file.live[i], nil) {
+			return max(off, i*PageSize)
+		}
+	}
+	return r.file.size()
 }
 
 // Close implements mappedfile.Region.
