@@ -121,8 +121,9 @@ func (f *file) setDurable(i int64, p *page) {
 }
 
 // flush makes the pages that [off, off+n) touches durable, except for those
-// that an earlier failure dropped and nobody wrote since.
-func (f *file) flush(off, n int64) {
+// that an earlier failure dropped and nobody wrote since. It tells whether that
+// changed anything.
+func (f *file) flush(off, n int64) (changed bool) {
 	if len(f.maybe) > 0 { // what a failed WriteFile left is settled by a sync
 		f.durable, f.owned, f.maybe = image{size: f.size()}, false, nil
 	}
@@ -136,8 +137,10 @@ func (f *file) flush(off, n int64) {
 		}
 		if !same(now, f.durable.page(i)) {
 			f.setDurable(i, snapshot(now))
+			changed = true
 		}
 	}
+	return changed
 }
 
 // drop is a flush that fails: the dirty pages count as clean from now on.

@@ -43,7 +43,7 @@ func (r *region) begin(op Op, off, n int64, writes bool) error {
 func (r *region) Reserve(off, n int64) error {
 	err := r.begin(OpReserve, off, n, true)
 	defer r.disk.mu.Unlock()
-	if err != nil {
+	if err != nil || n == 0 {
 		return err
 	}
 	d := r.disk
@@ -69,8 +69,9 @@ func (r *region) Flush(off, n int64) error {
 		}
 		return err
 	}
-	r.file.flush(off, n)
-	r.file.modTime = time.Now()
+	if r.file.flush(off, n) {
+		r.file.modTime = time.Now()
+	}
 	return nil
 }
 
