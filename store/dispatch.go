@@ -51,6 +51,11 @@ func (d *dispatcher) record(off message.Offset, m *message.Message, strict bool)
 	}
 	e := consumequeue.EntryOf(m)
 	before := q.Max()
+	if strict && before == 0 && m.QueueOffset > 0 {
+		// It may be that the queue begins here; then dispatching all of the
+		// log shows it.
+		return fmt.Errorf("topic %q, queue %d: %w: it is empty before offset %d", m.Topic, m.QueueID, errGap, m.QueueOffset)
+	}
 	res, err := q.Put(m.QueueOffset, e)
 	if res == consumequeue.Gap && err == nil {
 		if strict {
@@ -161,7 +166,7 @@ func (d *dispatcher) retry(ctx context.Context, it *commitlog.ScanItem) error {
 		return nil
 	}
 	defer s.stall(nil)
-	for errors.Is(err, ErrDiskFull) {
+	for errors.Is(err, ErrDiskFull) && !s.closing.Load() {
 		s.stall(err)
 		timer := time.NewTimer(stallInterval)
 		select {

@@ -88,13 +88,14 @@ func (s *Store) open(fresh bool, start time.Time) error {
 	if err != nil {
 		return err
 	}
+	if err := s.openMeta(); err != nil {
+		return err
+	}
 	if err := s.announce(was); err != nil {
 		return err
 	}
-	metaDone := make(chan error, 1)
-	go func() { metaDone <- s.openMeta() }() // it has its own files and fsyncs
 	d, err := s.recover(was)
-	if err = errors.Join(err, <-metaDone); err != nil {
+	if err != nil {
 		return err
 	}
 	s.recovery.Took = time.Since(start)
@@ -195,10 +196,8 @@ func (s *Store) announce(was past) error {
 	s.session = marks.State{PID: os.Getpid(), BootID: was.bootID, Session: newSession()}
 	if was.marked {
 		// What the last owner knew to be safe stays safe.
-		st := was.state
-		st.Clean = false
-		st.PID, st.BootID, st.Session = s.session.PID, s.session.BootID, s.session.Session
-		if err := s.marks.Save(st); err != nil {
+		s.session.Safe, s.session.Flushed = was.state.Safe, was.state.Flushed
+		if err := s.marks.Save(s.session); err != nil {
 			return err
 		}
 	}

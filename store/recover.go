@@ -22,6 +22,8 @@ type plan struct {
 	counted bool
 	// durable is commitlog.RecoverOptions.Durable.
 	durable message.Offset
+	// flushed is how far the log is known to be on disk.
+	flushed message.Offset
 	trust   consumequeue.Trust
 }
 
@@ -42,6 +44,7 @@ func (s *Store) recover(was past) (*dispatcher, error) {
 		s.o.Logger.Warn("queues do not fit the log, dispatching all of it again", "reason", err)
 		s.recovery.Rebuilt = true
 		p.from = marks.Position{Offset: s.log.Min(), Last: -1, LastTime: -1}
+		p.flushed = min(p.flushed, p.from.Offset)
 		p.counted, p.trust = false, consumequeue.TrustNothing
 		d, found, err = s.replay(p)
 	}
@@ -85,9 +88,6 @@ func (s *Store) conclude(p plan, d *dispatcher, found commitlog.Recovery) error 
 	if err := s.queues.Trim(p.trust, runtime.GOMAXPROCS(0)); err != nil {
 		return err
 	}
-	if err := s.cutDangling(found.End); err != nil {
-		return err
-	}
 	for _, q := range s.queues.Queues() {
 		if err := q.CorrectMin(s.log.Min()); err != nil {
 			return err
@@ -95,10 +95,26 @@ func (s *Store) conclude(p plan, d *dispatcher, found commitlog.Recovery) error 
 	}
 	// Nothing was written behind the end of a store that was closed in order
 	// and not touched since.
-	clean := p.kind == CleanClose && found.Records == 0 && found.End == p.from.Offset
-	if err := s.log.Start(found.End, min(p.from.Offset, p.durable), found.LastTime, clean); err != nil {
+	clean := p.kind == CleanClose && found.End == p.from.Offset && found.Stop.Kind != commitlog.StopDamaged
+	if err := s.log.Start(found.End, min(p.flushed, found.End), found.LastTime, clean); err != nil {
 		return err
 	}
+	s.report(p, found)
+
+	s.pos = d.pos
+	s.dispatched.Reset(int64(d.pos.Offset))
+	s.marks.StartLive(s.session.Session, d.pos)
+	// Entries that a killed process or a broker left may be in memory only.
+	s.flushAllQueues = p.kind == ProcessKilled || p.kind == ForeignClean || p.kind == ForeignCrash
+	if p.kind == NewStore {
+		// From here on a kill finds marks, however soon it comes.
+		return s.saveCheckpoint(false)
+	}
+	return nil
+}
+
+// report fills in what Stats and the Recovered event say.
+func (s *Store) report(p plan, found commitlog.Recovery) {
 	rec := &s.recovery
 	rec.Kind, rec.From, rec.End = p.kind, p.from.Offset, found.End
 	rec.Records, rec.Damage = found.Records, found.Damage
@@ -111,6 +127,4 @@ func (s *Store) conclude(p plan, d *dispatcher, found commitlog.Recovery) error 
 	for _, e := range found.Damage {
 		s.damaged(e)
 	}
-	s.settle0(p, d)
-	return nil
 }

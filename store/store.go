@@ -13,7 +13,6 @@ import (
 
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/consumequeue"
-	"github.com/stelelog/stele/internal/checkpoint"
 	"github.com/stelelog/stele/internal/layout"
 	"github.com/stelelog/stele/internal/marks"
 	"github.com/stelelog/stele/internal/watermark"
@@ -35,7 +34,7 @@ type Store struct {
 	lock     io.Closer
 	recovery Recovery
 	session  marks.State // what is saved with each checkpoint: who has the store
-	table    queueTable
+	table    *queueTable
 	counters counters
 
 	dispatched watermark.Mark

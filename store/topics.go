@@ -36,6 +36,10 @@ type queueTable struct {
 	seqs map[queueKey]*commitlog.Sequence
 }
 
+func newQueueTable() *queueTable {
+	return &queueTable{states: map[queueKey]*queueState{}, seqs: map[queueKey]*commitlog.Sequence{}}
+}
+
 func (t *queueTable) forget(topic string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -1,0 +1,168 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"fmt"
+	"runtime"
+
+	"github.com/stelelog/stele/consumequeue"
+	"github.com/stelelog/stele/internal/layout"
+	"github.com/stelelog/stele/internal/marks"
+	"github.com/stelelog/stele/mappedfile"
+	"github.com/stelelog/stele/message"
+)
+
+// plan decides where the recovery begins, from what the last owner left.
+func (s *Store) plan(was past) (plan, error) {
+	if s.log.Files().Len() == 0 {
+		return s.planEmpty()
+	}
+	if was.marked {
+		p := markedPlan(was)
+		if was.abort && p.kind == ProcessKilled {
+			if live, ok := s.marks.Live(was.state.Session); ok && s.fits(live) {
+				p.from = live
+				return p, nil
+			}
+			p = powerCut(was)
+		}
+		if s.fits(p.from) {
+			return p, nil
+		}
+		s.o.Logger.Warn("the marks do not fit the log; going by RocketMQ's rule", "safe", p.from.Offset)
+	}
+	return s.foreignPlan(was)
+}
+
+// planEmpty is for a directory without a log. Queues that speak of one show
+// that it was lost: it must not be begun anew under them.
+func (s *Store) planEmpty() (plan, error) {
+	if qs := s.queues.Queues(); len(qs) > 0 {
+		return plan{}, &mappedfile.FileError{
+			Path:  s.path(layout.CommitLog),
+			Cause: fmt.Errorf("%w: the log is empty, but there are %d consume queues, one of topic %q", ErrMissingFile, len(qs), qs[0].Topic()),
+		}
+	}
+	return plan{kind: NewStore, from: marks.Position{Last: -1, LastTime: -1}, trust: consumequeue.TrustOrder}, nil
+}
+
+// markedPlan goes by the marks of a Stele that had the directory before.
+func markedPlan(was past) plan {
+	st := was.state
+	switch {
+	case !was.abort && st.Clean:
+		// A broker may have been there since and closed it in order: then what
+		// it wrote lies behind, and counts as durable.
+		return plan{kind: CleanClose, from: st.Safe, counted: true, durable: everything, flushed: st.Flushed, trust: consumequeue.TrustOrder}
+	case was.abort && was.abortPID == st.PID && was.bootID != "" && was.bootID == st.BootID:
+		return plan{kind: ProcessKilled, from: st.Safe, counted: true, durable: st.Flushed, flushed: st.Flushed, trust: consumequeue.TrustOrder}
+	case was.abort && was.abortPID != st.PID:
+		// A broker had it since, and crashed. It may have been a power cut, but
+		// RocketMQ does not say how far it had flushed: nothing that can still
+		// be read is given up.
+		return plan{kind: ForeignCrash, from: st.Safe, counted: true, durable: everything, flushed: st.Safe.Offset, trust: consumequeue.TrustNothing}
+	default:
+		return powerCut(was)
+	}
+}
+
+func powerCut(was past) plan {
+	st := was.state
+	return plan{kind: PowerCut, from: st.Safe, counted: true, durable: st.Flushed, flushed: st.Safe.Offset, trust: consumequeue.TrustNothing}
+}
+
+// fits reports whether the log is the one that pos speaks of: the record that
+// pos ends with is there, and ends there.
+func (s *Store) fits(pos marks.Position) bool {
+	files := s.log.Files()
+	if pos.Offset < s.log.Min() || int64(pos.Offset) > files.End() {
+		return false
+	}
+	if pos.Last < 0 {
+		return pos.Offset == s.log.Min()
+	}
+	m, ok := s.recordAt(pos.Last)
+	if !ok || m.StoreTimestamp != pos.LastTime {
+		return false
+	}
+	end := pos.Last + message.Offset(m.Size)
+	if end == pos.Offset {
+		return true
+	}
+	// Between the two lies a filler, or damage that was stepped over.
+	if end > pos.Offset {
+		return false
+	}
+	if f := files.Find(int64(pos.Offset)); f == nil || f.Base() == int64(pos.Offset) {
+		return true
+	}
+	_, ok = s.recordAt(pos.Offset)
+	return ok
+}
+
+// recordAt returns the intact record at off. Its fields are valid, its views
+// are not.
+func (s *Store) recordAt(off message.Offset) (message.Message, bool) {
+	var m message.Message
+	v, err := s.log.ViewRecord(off)
+	if err != nil {
+		return m, false
+	}
+	defer v.Release()
+	dec := message.Decoder{Check: message.CheckAll}
+	err = dec.Decode(v.Bytes(), &m)
+	m.Body, m.Properties = nil, message.Properties{}
+	return m, err == nil
+}
+
+// foreignPlan is RocketMQ's rule (CommitLog.java, isMappedFileMatchedRecover),
+// for a directory of a broker: it begins at the start of a file.
+//
+// After a clean close that is the last file whose first record is in the queues
+// already; after a crash the last one whose first record is older than what the
+// checkpoint says was flushed. In both cases the first file if none is.
+func (s *Store) foreignPlan(was past) (plan, error) {
+	p := plan{kind: ForeignClean, durable: everything, trust: consumequeue.TrustNothing}
+	if was.abort {
+		p.kind = ForeignCrash
+	}
+	known, err := s.queuesKnow()
+	if err != nil {
+		return p, err
+	}
+	files := s.log.Files().Files()
+	from := files[0].Base()
+	for i := len(files) - 1; i > 0 && known > 0; i-- {
+		m, ok := s.recordAt(message.Offset(files[i].Base()))
+		if !ok || m.StoreTimestamp == 0 {
+			continue
+		}
+		if was.abort && m.StoreTimestamp <= s.checkpoint.value.MinTimestamp() || !was.abort && m.PhysicalOffset <= known {
+			from = files[i].Base()
+			break
+		}
+	}
+	p.from = marks.Position{Offset: message.Offset(from), Last: -1, LastTime: -1}
+	p.flushed = p.from.Offset
+	return p, nil
+}
+
+// queuesKnow returns the end of the newest record that a queue names.
+func (s *Store) queuesKnow() (message.Offset, error) {
+	if err := s.queues.Recover(everything, consumequeue.TrustNothing, runtime.GOMAXPROCS(0)); err != nil {
+		return 0, err
+	}
+	known := message.Offset(0)
+	for _, q := range s.queues.Queues() {
+		e, _, ok, err := q.Last()
+		if err != nil {
+			return 0, err
+		}
+		if ok {
+			known = max(known, e.End())
+		}
+	}
+	return known, nil
+}
