@@ -43,6 +43,7 @@ type Log struct {
 	data    []byte           // its mapping
 	asked   bool             // the file behind tail was asked for
 	started bool
+	stopped bool
 }
 
 // Open lists the files of the log, checks their names and lengths and maps
@@ -190,6 +191,14 @@ func (l *Log) RemoveBefore(off message.Offset) (int, error) {
 		off = min(off, message.Offset(last.Base()))
 	}
 	return l.files.RemoveBefore(int64(off))
+}
+
+// StopAppends makes every later append return ErrClosed; Appended is final then.
+// Reads and flushes go on until Close.
+func (l *Log) StopAppends() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stopped = true
 }
 
 // Close flushes what was appended, stops the flusher and the allocator and

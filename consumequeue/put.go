@@ -157,13 +157,7 @@ func (q *Queue) enter(at, to int64) error {
 	f := q.files.Find(pos)
 	made := f == nil
 	if made {
-		// Its name must not outlive a power cut that the name of the file before
-		// it does not: a run with a hole can't be opened. Flush of no bytes
-		// syncs that name, if it isn't yet.
-		err := q.files.Flush(0, 0)
-		if err != nil {
-			return err
-		}
+		var err error
 		if f, err = q.files.Add(q.files.NextBase(pos)); err != nil {
 			return err
 		}

@@ -196,6 +196,9 @@ func (u units) intactEnd(before, below message.Offset) int64 {
 // them: the first page, then ever larger steps, then by bisection.
 func (u units) orderedEnd(below message.Offset) int64 {
 	const page = 4096 / EntrySize
+	if !u.counts(0, 0, below) {
+		return 0
+	}
 	lo, hi := int64(0), min(page, u.len()) // all below lo count; what is at hi-1 is looked at next
 	for u.counts(lo, hi-1, below) {
 		if lo = hi; lo == u.len() {

@@ -180,7 +180,7 @@ func (s *Set) settleSize(keys []key) error {
 		if first.Size()%EntrySize != 0 {
 			return &mappedfile.FileError{Path: first.Path(), Cause: mappedfile.ErrFileSize, Want: roundUp(first.Size()), Got: first.Size()}
 		}
-		if first.Base()%EntrySize != 0 || q.files.End() < 0 {
+		if first.Base()%EntrySize != 0 {
 			return &mappedfile.FileError{Path: first.Path(), Cause: mappedfile.ErrStrayFile}
 		}
 	}

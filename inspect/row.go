@@ -5,6 +5,7 @@ package inspect
 
 import (
 	"bytes"
+	"hash/crc32"
 	"strconv"
 	"unicode/utf8"
 
@@ -45,7 +46,8 @@ const (
 //	keys            string or null, words separated by one space
 //	properties      object of strings, in the order of the record
 //	bodySize        number   bytes, as stored
-//	bodyCRC         string   eight hex digits, of the body as stored
+//	bodyCRC         string   eight hex digits: CRC-32 of the body as stored, all
+//	                         32 bits (the record keeps the lower 31)
 //	body            string   with a Body that is UTF-8 text
 //	bodyBase64      string   with one that is not
 //
@@ -79,7 +81,7 @@ func (r Row) AppendJSON(dst []byte) []byte {
 	dst = appendProperty(append(dst, `,"keys":`...), m, message.PropertyKeys)
 	dst = appendProperties(append(dst, `,"properties":`...), &m.Properties)
 	dst = appendInt(append(dst, `,"bodySize":`...), len(m.Body))
-	dst = appendHex32(append(dst, `,"bodyCRC":"`...), m.BodyCRC)
+	dst = appendHex32(append(dst, `,"bodyCRC":"`...), crc32.ChecksumIEEE(m.Body))
 	dst = append(dst, '"')
 	if r.Body != BodyNone {
 		dst = appendBody(dst, r.bytes())

@@ -6,6 +6,8 @@ package topicmeta
 import (
 	"fmt"
 	"math"
+	"slices"
+	"strings"
 
 	"github.com/stelelog/stele/internal/brokerconfig"
 	"github.com/stelelog/stele/message"
@@ -24,6 +26,7 @@ type ImportReport struct {
 	Offsets ImportCount // one per group, topic and queue
 	Delays  ImportCount // one per delay level
 	// Skipped lists what the broker's files hold and the Store cannot.
+	// It is sorted by What.
 	Skipped []Skipped
 	// Sources are the files that were read, by ImportDir only. An entry with
 	// Passed set means that a .bak stood in.
@@ -119,6 +122,7 @@ func (s *Store) importAll(topics *brokerconfig.Topics, offsets *brokerconfig.Con
 	if err != nil {
 		return ImportReport{}, err
 	}
+	slices.SortFunc(r.Skipped, func(a, b Skipped) int { return strings.Compare(a.What, b.What) })
 	return r, s.Sync()
 }
 

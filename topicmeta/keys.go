@@ -60,11 +60,15 @@ func appendOffset(dst []byte, off message.QueueOffset) []byte {
 	return binary.BigEndian.AppendUint64(dst, uint64(off))
 }
 
-func cutName(key []byte) (name string, rest []byte, ok bool) {
+// cutName reads a name. If it equals last, last is returned: names come in runs.
+func cutName(key []byte, last string) (name string, rest []byte, ok bool) {
 	if len(key) == 0 || len(key)-1 < int(key[0]) {
 		return "", nil, false
 	}
 	n := int(key[0])
+	if string(key[1:1+n]) == last {
+		return last, key[1+n:], true
+	}
 	return string(key[1 : 1+n]), key[1+n:], true
 }
 
@@ -80,21 +84,25 @@ func cutID(key []byte) (int32, bool) {
 // The decoders of keys take the key without its first byte.
 
 func decodeTopicKey(key []byte) (string, error) {
-	name, rest, ok := cutName(key)
+	name, rest, ok := cutName(key, "")
 	if !ok || len(rest) != 0 {
 		return "", errKey
 	}
 	return name, checkName("topic", name)
 }
 
-func decodeOffsetKey(key []byte) (offsetKey, error) {
-	group, rest, ok1 := cutName(key)
-	topic, rest, ok2 := cutName(rest)
+// decodeOffsetKey shares its names with the key before, which was valid.
+func decodeOffsetKey(key []byte, last offsetKey) (offsetKey, error) {
+	group, rest, ok1 := cutName(key, last.group)
+	topic, rest, ok2 := cutName(rest, last.topic)
 	queue, ok3 := cutID(rest)
 	if !ok1 || !ok2 || !ok3 {
 		return offsetKey{}, errKey
 	}
 	k := offsetKey{group, queueKey{topic, queue}}
+	if group == last.group && topic == last.topic {
+		return k, nil
+	}
 	return k, errors.Join(checkName("group", group), checkName("topic", topic))
 }
 

@@ -130,6 +130,7 @@ func (s *Store) load(db *pebble.DB) (err error) {
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
 	topics := make(map[string]*Topic)
+	var last offsetKey
 	clear(s.offsets)
 	clear(s.delays)
 	for ok := it.First(); ok; ok = it.Next() {
@@ -137,7 +138,7 @@ func (s *Store) load(db *pebble.DB) (err error) {
 		if err != nil {
 			return err
 		}
-		if err := s.loadEntry(topics, it.Key(), value); err != nil {
+		if err := s.loadEntry(topics, &last, it.Key(), value); err != nil {
 			return &entryError{append([]byte(nil), it.Key()...), err}
 		}
 	}
@@ -145,7 +146,8 @@ func (s *Store) load(db *pebble.DB) (err error) {
 	return it.Error()
 }
 
-func (s *Store) loadEntry(topics map[string]*Topic, key, value []byte) error {
+// loadEntry takes one entry. last is the offset key before this one.
+func (s *Store) loadEntry(topics map[string]*Topic, last *offsetKey, key, value []byte) error {
 	if len(key) == 0 {
 		return errKey
 	}
@@ -158,10 +160,11 @@ func (s *Store) loadEntry(topics map[string]*Topic, key, value []byte) error {
 		topics[name], err = decodeTopic(name, value)
 		return err
 	case kindOffset:
-		k, err := decodeOffsetKey(key[1:])
+		k, err := decodeOffsetKey(key[1:], *last)
 		if err != nil {
 			return err
 		}
+		*last = k
 		off, err := decodeOffset(value)
 		s.setProgress(k, off)
 		return err

@@ -490,7 +490,7 @@ func FuzzEntries(f *testing.F) {
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		s := &Store{offsets: map[string]map[queueKey]*progress{}, delays: map[int32]message.QueueOffset{}}
 		topics := map[string]*Topic{}
-		if s.loadEntry(topics, key, value) != nil {
+		if s.loadEntry(topics, &offsetKey{}, key, value) != nil {
 			return
 		}
 		for name, topic := range topics {

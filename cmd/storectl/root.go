@@ -32,9 +32,9 @@ has a layout that is not supported, 130 interrupted.`,
 	return root
 }
 
-// command makes a command out of what all have in common. run gets the
-// arguments, which args has checked.
-func command(use, short string, args cobra.PositionalArgs, run func(args []string) error) *cobra.Command {
+// command makes a command out of what all have in common. args checks the
+// arguments that do gets.
+func (a *app) command(use, short string, args cobra.PositionalArgs, do func(args []string) error) *cobra.Command {
 	return &cobra.Command{
 		Use:                   use,
 		Short:                 short,
@@ -42,9 +42,8 @@ func command(use, short string, args cobra.PositionalArgs, run func(args []strin
 		Args:                  args,
 		ValidArgsFunction:     completeDir,
 		RunE: func(_ *cobra.Command, args []string) error {
-			// Only what cobra itself finds wrong with a command line comes
-			// back unmarked, see markUsage.
-			return ran{run(args)}.orNil()
+			a.began = true
+			return do(args)
 		},
 	}
 }

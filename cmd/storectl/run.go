@@ -20,6 +20,8 @@ type app struct {
 	out *bufio.Writer // data; run flushes it
 	err io.Writer     // words
 	now func() time.Time
+
+	began bool // a command began, so no error is about the command line as such
 }
 
 // outBuffer is how much output is gathered before it is written.
@@ -34,6 +36,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetOut(a.out)
 	root.SetErr(stderr)
 	cmd, err := root.ExecuteContextC(ctx)
+	if err != nil && !a.began {
+		err = usageError{err}
+	}
 	if flushed := a.out.Flush(); flushed != nil {
 		if isClosedPipe(flushed) {
 			return exitOK

@@ -1,0 +1,124 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stelelog/stele/inspect"
+	"github.com/stelelog/stele/message"
+)
+
+type messagesFlags struct {
+	format       *format
+	filter       inspect.Filter
+	from, to     size
+	since, until moment
+	body, plain  bool
+	logDir       string
+}
+
+func (a *app) inspectMessagesCommand() *cobra.Command {
+	var f messagesFlags
+	f.since.now, f.until.now = a.now, a.now
+	cmd := a.command("messages DIR [flags]", "List the messages in the commit log", cobra.ExactArgs(1),
+		func(args []string) error { return a.inspectMessages(args[0], &f) })
+	cmd.Long = `Messages lists the messages of a store in the order of its commit log.
+
+Every record on the way is checked: lengths, position, checksums. Where there is
+none, the damage is reported on stderr with how many bytes it takes, the list
+goes on with the next intact record, and the exit status is 1.
+
+A flag that can be repeated takes a message that any of its values fits; of
+different flags, all must fit.`
+	cmd.Example = example(`
+		storectl inspect messages /data/store --topic 'order*' --since 2h
+		storectl inspect messages /data/store --key order-17 --body -o ndjson
+		storectl inspect messages /data/store --from 1GiB --limit 10`)
+	fl := cmd.Flags()
+	fl.StringArrayVar(&f.filter.Topics, "topic", nil, "only this topic, or those that match a pattern like 'order*' (can be repeated)")
+	fl.Int32SliceVar(&f.filter.Queues, "queue", nil, "only this queue id (can be repeated)")
+	fl.StringArrayVar(&f.filter.Tags, "tag", nil, "only messages with this tag (can be repeated)")
+	fl.StringArrayVar(&f.filter.Keys, "key", nil, "only messages with this key (can be repeated)")
+	fl.Var(&f.from, "from", "only records that begin at or behind this physical offset")
+	fl.Var(&f.to, "to", "only records that begin before this physical offset")
+	fl.Var(&f.since, "since", "only messages stored at or after this time: RFC 3339, or a duration before now like 90m or 7d")
+	fl.Var(&f.until, "until", "only messages stored before this time")
+	fl.Int64Var(&f.filter.Limit, "limit", 0, "stop after this many messages (0: no limit)")
+	fl.BoolVar(&f.body, "body", false, "add the body as it is stored: body for UTF-8 text, else bodyBase64 (json and ndjson)")
+	fl.BoolVar(&f.plain, "decompress", false, "add the body, decompressed if it is compressed (json and ndjson)")
+	commitLogFlag(cmd, &f.logDir)
+	f.format = formatFlag(cmd)
+	return cmd
+}
+
+// commitLogFlag adds --commitlog, for stores with a log elsewhere.
+func commitLogFlag(cmd *cobra.Command, dir *string) {
+	cmd.Flags().StringVar(dir, "commitlog", "", "directory of the commit log files, if it is not DIR/commitlog (storePathCommitLog)")
+	// It fails only for a flag that does not exist.
+	_ = cmd.MarkFlagDirname("commitlog")
+}
+
+func (a *app) inspectMessages(dir string, f *messagesFlags) error {
+	filter := f.filter
+	filter.From, filter.To = message.Offset(f.from), message.Offset(f.to)
+	filter.Since, filter.Until = f.since.ms, f.until.ms
+	if err := filter.Validate(); err != nil {
+		return usageError{err}
+	}
+	it := messageItem{}
+	switch {
+	case f.plain:
+		it.Body = inspect.BodyPlain
+	case f.body:
+		it.Body = inspect.BodyStored
+	}
+	if it.Body != inspect.BodyNone && *f.format == formatTable {
+		return usagef("a table has no room for bodies: --body and --decompress need -o json or -o ndjson")
+	}
+	d, err := inspect.Open(dir, inspect.Options{CommitLog: f.logDir})
+	if err != nil {
+		return err
+	}
+	l := a.newList(*f.format, "OFFSET", "TOPIC", "QUEUE", "QUEUE OFFSET", "SIZE", "STORED", "TAGS", "KEYS", "BODY")
+	damaged := false
+	for rec, err := range d.Messages(a.ctx, filter) {
+		var damage *inspect.DamageError
+		switch {
+		case errors.As(err, &damage):
+			damaged = true
+			a.say("%s", oneLine(damage))
+		case err != nil:
+			return errors.Join(err, l.close())
+		default:
+			it.Message = rec.Message
+			if err := l.add(&it); err != nil {
+				return err
+			}
+		}
+	}
+	if err := l.close(); err != nil {
+		return err
+	}
+	if damaged {
+		return errFindings
+	}
+	return nil
+}
+
+// messageItem is a message in a list.
+type messageItem struct{ inspect.Row }
+
+// Cells implements item.
+func (m *messageItem) Cells() []string {
+	keys, _ := m.Properties.Get(message.PropertyKeys)
+	return []string{
+		strconv.FormatInt(int64(m.PhysicalOffset), 10), cell(m.Topic), strconv.Itoa(int(m.QueueID)),
+		strconv.FormatInt(int64(m.QueueOffset), 10), strconv.Itoa(int(m.Size)), formatTime(m.StoreTimestamp),
+		cell(m.Tags()), cell(keys), strconv.Itoa(len(m.Message.Body)),
+	}
+}
