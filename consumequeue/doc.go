@@ -45,8 +45,8 @@
 // Set.mu guards the table of queues. Set.flushMu makes flushes and removals
 // exclude each other, and comes before Set.mu and Set.dirtyMu, the lock of the
 // list of queues that changed since the last flush. Queue.mu keeps a file from
-// being added at the back while files are removed at the front. It is never
-// held together with a lock of the Set.
+// being added at the back while files are removed at the front. It comes after
+// Set.flushMu, and no lock of the Set is taken while it is held.
 //
 // Opening a set maps nothing. A file is mapped at its first use, and its
 // descriptor is not kept. Blocks are reserved before a page is written, so a

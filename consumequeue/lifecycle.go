@@ -58,6 +58,12 @@ func (q *Queue) flush() error {
 	if q.state.Load() != stateOpen {
 		return nil
 	}
+	q.mu.Lock()
+	err := q.syncNames()
+	q.mu.Unlock()
+	if err != nil {
+		return err
+	}
 	from, to := q.flushed.Load(), q.max.Load()*EntrySize
 	if err := q.files.Flush(from, to); err != nil {
 		return err
@@ -65,6 +71,20 @@ func (q *Queue) flush() error {
 	// When the queue began anew meanwhile, it is on the list again and is
 	// flushed from where it begins.
 	q.flushed.CompareAndSwap(from, to)
+	return nil
+}
+
+// syncNames makes the names of the files that OpenSet found durable, once: a
+// process that was killed may have left the last of them to its next flush.
+// (The files look after the names of those that are made later.) q.mu is held.
+func (q *Queue) syncNames() error {
+	if !q.unnamed {
+		return nil
+	}
+	if err := q.set.o.Disk.SyncDir(q.files.Dir()); err != nil {
+		return err
+	}
+	q.unnamed = false
 	return nil
 }
 
@@ -79,14 +99,22 @@ func (s *Set) FlushAll() error {
 	s.flushMu.Lock()
 	defer s.flushMu.Unlock()
 	for _, q := range s.Queues() {
-		for _, f := range q.files.Files() {
-			if err := errors.Join(f.Flush(0, f.Size()), f.Drop()); err != nil {
-				s.failed = fmt.Errorf("flush: %w", q.wrap(err))
-				return s.failed
-			}
+		if err := q.flushFiles(); err != nil {
+			s.failed = fmt.Errorf("flush: %w", q.wrap(err))
+			return s.failed
 		}
 	}
 	return nil
+}
+
+func (q *Queue) flushFiles() error {
+	q.mu.Lock()
+	err := q.syncNames()
+	q.mu.Unlock()
+	for _, f := range q.files.Files() {
+		err = errors.Join(err, f.Flush(0, f.Size()), f.Drop())
+	}
+	return err
 }
 
 // Close ends every Wait with mappedfile.ErrClosed and gives up all files; they

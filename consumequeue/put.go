@@ -157,7 +157,12 @@ func (q *Queue) enter(at, to int64) error {
 	f := q.files.Find(pos)
 	made := f == nil
 	if made {
-		var err error
+		// Of two names that are not durable a power cut could take the first,
+		// and leave a run with a hole.
+		err := q.syncNames()
+		if err != nil {
+			return err
+		}
 		if f, err = q.files.Add(q.files.NextBase(pos)); err != nil {
 			return err
 		}

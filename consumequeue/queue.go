@@ -39,9 +39,10 @@ type Queue struct {
 
 	// mu keeps the front and the back of the run from being cut at once, and
 	// guards what follows.
-	mu    sync.Mutex
-	floor message.Offset // no entry from min on lies below it
-	found ending         // what Recover saw
+	mu      sync.Mutex
+	floor   message.Offset // no entry from min on lies below it
+	found   ending         // what Recover saw
+	unnamed bool           // the files that OpenSet found may have names that are not durable
 }
 
 // The states of a Queue.

@@ -152,7 +152,8 @@ func (s *Set) openFiles(k key) (*mappedfile.Queue, error) {
 }
 
 func (s *Set) newQueue(k key, files *mappedfile.Queue) *Queue {
-	return &Queue{topic: k.topic, id: k.id, set: s, files: files, empty: true, lost: files.Len() > 0}
+	found := files.Len() > 0
+	return &Queue{topic: k.topic, id: k.id, set: s, files: files, empty: true, lost: found, unnamed: found}
 }
 
 // settleSize finds the length of all files, where it was not given, and checks

@@ -1,0 +1,130 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package consumequeue
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/stelelog/stele/internal/crashdisk"
+	"github.com/stelelog/stele/message"
+)
+
+// Bisection finds the same end as a look at every entry, wherever the entries
+// lie in order.
+func TestOrderedEndIsIntactEnd(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(3, 4))
+	for range 300 {
+		size := 1 + rng.Int64N(3000)
+		used := rng.Int64N(size + 1)
+		u := units(make([]byte, size*EntrySize))
+		at := message.Offset(0)
+		for i := int64(0); i < used; i++ {
+			if run := rng.Int64N(40); run == 0 {
+				n := min(used-i, rng.Int64N(500))
+				u[i*EntrySize : (i+n)*EntrySize].blankAll()
+				if i += n; i == used {
+					break
+				}
+			}
+			e := Entry{at + message.Offset(rng.Int64N(50)), 1 + rng.Int32N(100), rng.Int64()}
+			e.Encode(u[i*EntrySize:])
+			at = e.End()
+		}
+		if used < size && rng.IntN(2) == 0 {
+			copy(u[used*EntrySize:], tornUnit(1<<40))
+		}
+		for range 20 {
+			below := message.Offset(rng.Int64N(int64(at) + 100))
+			require.Equal(t, real(u, u.intactEnd(0, below)), real(u, u.orderedEnd(below)), "%d of %d, below %d", used, size, below)
+		}
+	}
+}
+
+// real is n without the blank entries that precede it.
+func real(u units, n int64) int64 {
+	for n > 0 && u.at(n-1).IsBlank() {
+		n--
+	}
+	return n
+}
+
+func FuzzRecover(f *testing.F) {
+	seed := func(us ...[][]byte) []byte { return bytes.Join(join(us...), nil) }
+	f.Add(seed(reals(0, 25)), uint16(0), int64(everything), true)
+	f.Add(seed(reals(0, 25)), uint16(3), int64(1234), false)
+	f.Add(seed(blanks(7), reals(17, 25)), uint16(1), int64(2000), false)
+	f.Add(seed(reals(0, 4), blanks(18), reals(22, 25)), uint16(0), int64(300), true)
+	f.Add(seed(reals(0, 8), zeros(2), reals(10, 15)), uint16(0), int64(everything), false)
+	f.Add(seed(reals(0, 3), [][]byte{tornUnit(3), junkUnit()}), uint16(9), int64(everything), true)
+	f.Add(seed(blanks(30)), uint16(9), int64(-1), true)
+	f.Fuzz(func(t *testing.T, data []byte, file uint16, limit int64, ordered bool) {
+		if len(data) == 0 || len(data) > 40*fileSize {
+			return
+		}
+		d, below, how := crashdisk.New(), message.Offset(limit), TrustNothing
+		if ordered {
+			how = TrustOrder
+		}
+		first := int64(file) * perFile
+		layFiles(t, d, queueDir(0), fileSize, first, [][]byte{data})
+		s := openSet(t, d)
+		q := s.Get(topic, 0)
+		require.NoError(t, s.Recover(below, how, 1))
+		lo, hi := q.Min(), q.Max()
+		requireConsistent(t, q, below)
+
+		require.NoError(t, s.Trim(how, 1))
+		require.Equal(t, hi, q.Max())
+		if how == TrustNothing && !q.empty {
+			// Nothing is left that a second recovery could see otherwise.
+			again := openSet(t, d.DurableClone())
+			require.NoError(t, again.Recover(everything, TrustNothing, 1))
+			requireRange(t, again.Get(topic, 0), int64(lo), int64(hi))
+		}
+		e := Entry{Offset: 1 << 60, Size: 100}
+		for range 2*perFile + 1 {
+			r, err := q.Put(q.Max(), e)
+			require.NoError(t, err)
+			require.Equal(t, Appended, r)
+			e.Offset = e.End()
+		}
+		last, at, ok, err := q.Last()
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.Equal(t, e.Offset, last.End())
+		require.Equal(t, hi+2*perFile, at)
+		require.Empty(t, d.Unreserved())
+	})
+}
+
+// requireConsistent checks what holds for a recovered queue whatever its files
+// were.
+func requireConsistent(t *testing.T, q *Queue, below message.Offset) {
+	t.Helper()
+	lo, hi := q.Min(), q.Max()
+	require.LessOrEqual(t, lo, hi)
+	require.Equal(t, q.empty, lo == hi)
+	if !q.empty {
+		for _, at := range []message.QueueOffset{lo, hi - 1} {
+			e, err := q.EntryAt(at)
+			require.NoError(t, err)
+			require.True(t, e.Valid(), "entry %d: %+v", at, e)
+		}
+		last, _, _, err := q.Last()
+		require.NoError(t, err)
+		require.LessOrEqual(t, last.End(), below)
+	}
+	require.Len(t, all(t, q), int(hi-lo))
+	for _, logMin := range []message.Offset{0, below / 2, below} {
+		require.NoError(t, q.CorrectMin(logMin))
+		require.LessOrEqual(t, lo, q.Min())
+		require.LessOrEqual(t, q.Min(), hi)
+	}
+	q.min.Store(int64(lo))
+}
