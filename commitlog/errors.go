@@ -35,10 +35,13 @@ var (
 	ErrFiller = errors.New("filler does not close its file")
 	// ErrEmpty marks zeros where a record was expected.
 	ErrEmpty = errors.New("zeros where a record was expected")
+	// ErrTorn marks a record whose last bytes, and with them its property CRC,
+	// never reached the disk.
+	ErrTorn = errors.New("properties end in zeros")
 )
 
 // CorruptError says which bytes of the log are damaged. Cause tells how: it
-// wraps ErrPosition, ErrFiller, ErrEmpty or an error of package message.
+// wraps ErrPosition, ErrFiller, ErrEmpty, ErrTorn or an error of package message.
 type CorruptError struct {
 	Path   string         // the file
 	Offset message.Offset // of the damaged record, in the log

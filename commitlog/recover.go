@@ -39,7 +39,7 @@ type Recovery struct {
 func (l *Log) Recover(o RecoverOptions) (Recovery, error) {
 	res := Recovery{End: o.From, LastTime: o.Time}
 	s := l.Scan(o.From, message.Offset(l.files.End()), ScanOptions{Check: message.CheckAll, Resync: o.Durable})
-	s.time = o.Time
+	s.time, s.torn = o.Time, int64(o.Durable)
 	defer s.Close()
 	for s.Next() {
 		it := s.Item()

@@ -82,6 +82,7 @@ type Scanner struct {
 	pos  int64 // of the next item
 	to   int64
 	time int64 // store time of the last record
+	torn int64 // from here on a record may have lost its end, see classify
 
 	view mappedfile.View // the rest of the file, from viewAt on
 	at   int64
@@ -95,7 +96,7 @@ type Scanner struct {
 // at the latest. The log need not be started; beyond Appended nothing is known
 // about the bytes, and a scan may meet a record that is being written.
 func (l *Log) Scan(from, to message.Offset, o ScanOptions) *Scanner {
-	return &Scanner{log: l, o: o, pos: int64(from), to: int64(to), dec: message.Decoder{Check: o.Check}}
+	return &Scanner{log: l, o: o, pos: int64(from), to: int64(to), torn: math.MaxInt64, dec: message.Decoder{Check: o.Check}}
 }
 
 // Next moves on and reports whether there is an item.
@@ -211,6 +212,13 @@ func (s *Scanner) classify(b []byte, pos int64, m *message.Message) (message.Kin
 	}
 	if int64(m.PhysicalOffset) != pos {
 		return kind, 0, fmt.Errorf("%w: it says %d", ErrPosition, m.PhysicalOffset)
+	}
+	// A power cut can take the page that a record ends in. If only properties
+	// were there, no checksum notices: the property CRC is lost with them, and
+	// a record need not have one. But every encoder ends the block in 0x02 or
+	// in text, and what was lost reads as zeros.
+	if props := m.Properties.Encoded(); pos >= s.torn && len(props) > 0 && props[len(props)-1] == 0 {
+		return kind, 0, ErrTorn
 	}
 	return kind, int64(size), nil
 }

@@ -41,6 +41,8 @@ func Open(dir string, o Options) (*Dir, error) {
 // Path is the directory that was opened.
 func (d *Dir) Path() string { return d.path }
 
+func (d *Dir) queues() string { return filepath.Join(d.path, layout.ConsumeQueue) }
+
 // openLog lists the commit log as it is now. The errors are
 // mappedfile.FileErrors: a stray file, a file of a wrong length, a hole.
 func (d *Dir) openLog() (*commitlog.Log, error) {

@@ -21,6 +21,8 @@ var (
 	ErrUnsupportedLayout = layout.ErrUnsupported
 	// ErrNoQueue is returned for a topic and queue without a consume queue.
 	ErrNoQueue = errors.New("no such queue")
+	// ErrEntry marks a queue entry that names no record, or another queue's.
+	ErrEntry = errors.New("queue entry does not fit its record")
 	// ErrUnreadable marks bytes that the file system could not deliver: a
 	// failing disk, or a file that became shorter while it was read.
 	ErrUnreadable = errors.New("unreadable bytes")

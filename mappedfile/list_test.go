@@ -4,6 +4,7 @@
 package mappedfile_test
 
 import (
+	"fmt"
 	"io/fs"
 	"math"
 	"path/filepath"
@@ -86,7 +87,7 @@ func TestOpenQueue(t *testing.T) {
 				put(t, d, dir, f.name, f.size)
 			}
 			for _, readOnly := range []bool{true, false} { // the one that changes something comes last
-				t.Run(tc.name, func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s, read-only %t", tc.name, readOnly), func(t *testing.T) {
 					before, errBefore := d.List(dir)
 					q, err := mappedfile.OpenQueue(mappedfile.Options{
 						Dir: dir, Disk: d, FileSize: tc.fileSize, DefaultSize: tc.fallback,

@@ -244,10 +244,10 @@ func TestRemoveMayFail(t *testing.T) {
 // random moment, from the background as well as from a commit.
 func TestFailingDiskUnderLoad(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(12) {
+	for seed := range uint64(8) {
 		mem := vfs.NewMem()
 		rng := rand.New(rand.NewPCG(seed, 1))
-		at := rng.Int64N(1500)
+		at := rng.Int64N(1000)
 		var ops atomic.Int64
 		fsys := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
 			if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && op.Kind != errorfs.OpLock && ops.Add(1) > at {

@@ -49,8 +49,7 @@ different flags, all must fit.`
 	fl.Var(&f.since, "since", "only messages stored at or after this time: RFC 3339, or a duration before now like 90m or 7d")
 	fl.Var(&f.until, "until", "only messages stored before this time")
 	fl.Int64Var(&f.filter.Limit, "limit", 0, "stop after this many messages (0: no limit)")
-	fl.BoolVar(&f.body, "body", false, "add the body as it is stored: body for UTF-8 text, else bodyBase64 (json and ndjson)")
-	fl.BoolVar(&f.plain, "decompress", false, "add the body, decompressed if it is compressed (json and ndjson)")
+	bodyFlags(cmd, &f.body, &f.plain)
 	commitLogFlag(cmd, &f.logDir)
 	f.format = formatFlag(cmd)
 	return cmd
@@ -63,6 +62,26 @@ func commitLogFlag(cmd *cobra.Command, dir *string) {
 	_ = cmd.MarkFlagDirname("commitlog")
 }
 
+// bodyFlags adds the flags that ask for bodies.
+func bodyFlags(cmd *cobra.Command, stored, plain *bool) {
+	cmd.Flags().BoolVar(stored, "body", false, "add the body as it is stored: body for UTF-8 text, else bodyBase64 (json and ndjson)")
+	cmd.Flags().BoolVar(plain, "decompress", false, "add the body, decompressed if it is compressed (json and ndjson)")
+}
+
+// bodyOf says which body those flags ask for.
+func bodyOf(stored, plain bool, f format) (inspect.Body, error) {
+	switch {
+	case !stored && !plain:
+		return inspect.BodyNone, nil
+	case f == formatTable:
+		return inspect.BodyNone, usagef("a table has no room for bodies: --body and --decompress need -o json or -o ndjson")
+	case plain:
+		return inspect.BodyPlain, nil
+	default:
+		return inspect.BodyStored, nil
+	}
+}
+
 func (a *app) inspectMessages(dir string, f *messagesFlags) error {
 	filter := f.filter
 	filter.From, filter.To = message.Offset(f.from), message.Offset(f.to)
@@ -71,14 +90,9 @@ func (a *app) inspectMessages(dir string, f *messagesFlags) error {
 		return usageError{err}
 	}
 	it := messageItem{}
-	switch {
-	case f.plain:
-		it.Body = inspect.BodyPlain
-	case f.body:
-		it.Body = inspect.BodyStored
-	}
-	if it.Body != inspect.BodyNone && *f.format == formatTable {
-		return usagef("a table has no room for bodies: --body and --decompress need -o json or -o ndjson")
+	var err error
+	if it.Body, err = bodyOf(f.body, f.plain, *f.format); err != nil {
+		return err
 	}
 	d, err := inspect.Open(dir, inspect.Options{CommitLog: f.logDir})
 	if err != nil {
@@ -93,7 +107,7 @@ func (a *app) inspectMessages(dir string, f *messagesFlags) error {
 			damaged = true
 			a.say("%s", oneLine(damage))
 		case err != nil:
-			return errors.Join(err, l.close())
+			return a.ended(l, err)
 		default:
 			it.Message = rec.Message
 			if err := l.add(&it); err != nil {

@@ -6,6 +6,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"strings"
 	"text/tabwriter"
 	"unicode"
@@ -77,6 +78,15 @@ func (l *list) close() error {
 		return err
 	}
 	return nil
+}
+
+// ended closes a list that an error has cut short, so that what was listed is
+// whole, and returns the error. What never began stays empty.
+func (a *app) ended(l *list, err error) error {
+	if l.n == 0 {
+		return err
+	}
+	return errors.Join(err, l.close())
 }
 
 // begin starts a block of rows; the first one has the header.
