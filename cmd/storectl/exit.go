@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/stelelog/stele/commitlog"
+	"github.com/stelelog/stele/consumequeue"
 	"github.com/stelelog/stele/inspect"
 	"github.com/stelelog/stele/mappedfile"
 )
@@ -45,7 +46,7 @@ func exitStatus(ctx context.Context, err error) int {
 		return exitOK
 	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
 		return exitInterrupted
-	case errors.As(err, &usage), errors.Is(err, inspect.ErrNoQueue):
+	case errors.As(err, &usage), errors.Is(err, inspect.ErrNoQueue), errors.Is(err, consumequeue.ErrOffsetOutOfRange):
 		return exitUsage
 	case errors.Is(err, inspect.ErrUnsupportedLayout):
 		return exitLayout

@@ -6,6 +6,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -56,7 +57,7 @@ func (a *app) finish(cmd *cobra.Command, err error) int {
 	case err == nil || err == errFindings: //nolint:errorlint // anything around it has more to say
 	case status == exitInterrupted:
 		a.say("interrupted")
-	case status == exitUsage:
+	case errors.As(err, new(usageError)):
 		a.say("%s", oneLine(err))
 		a.say("run '%s --help' for usage", cmd.CommandPath())
 	default:
