@@ -62,3 +62,15 @@ func mergeTopics(declared []topicmeta.Topic, queues []*consumequeue.Queue) []top
 	slices.SortFunc(all, func(a, b topicmeta.Topic) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
+
+// ExportConfig writes topics.json, consumerOffset.json and delayOffset.json for
+// a broker into dir; see topicmeta.Store.ExportDir. Topics that were never
+// declared are written with as many queues as they have: a broker does not
+// serve a topic that its file doesn't name.
+func (s *Store) ExportConfig(dir string) error {
+	topics, err := s.Topics()
+	if err != nil {
+		return err
+	}
+	return s.meta.ExportDir(dir, topics...)
+}

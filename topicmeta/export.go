@@ -81,12 +81,15 @@ func (s *Store) ExportDelayOffsets() (brokerconfig.DelayOffsets, error) {
 
 // ExportDir writes topics.json, consumerOffset.json and delayOffset.json into a
 // broker's config directory, so that a broker can start on it. What the files
-// there hold and the Store cannot (unknown fields, offsets whose key is not one
-// topic and one group) stays, and the data versions go on from theirs; the
-// tables become the Store's. Each file is replaced durably and as a whole, its
-// predecessor stays as .bak; the three are not replaced together. A file that
-// is malformed is replaced as if it were missing.
-func (s *Store) ExportDir(configDir string) error {
+// there hold and the Store does not, topics and offsets too, stays: to lose them
+// would cut a broker off from its messages. The data versions go on from the
+// files'. Each file is replaced durably and as a whole, its predecessor stays as
+// .bak; the three are not replaced together. A file that is malformed is
+// replaced as if it were missing.
+//
+// more are topics to write that the Store does not hold; for one that it does,
+// its own word counts.
+func (s *Store) ExportDir(configDir string, more ...Topic) error {
 	topics, err1 := s.ExportTopics()
 	offsets, err2 := s.ExportOffsets()
 	delays, err3 := s.ExportDelayOffsets()
@@ -101,6 +104,15 @@ func (s *Store) ExportDir(configDir string) error {
 			return fmt.Errorf("topicmeta: export: %w", err)
 		}
 	}
+	for _, t := range more {
+		add(topics.Table, t.Name, toBroker(t))
+	}
+	keep(topics.Table, oldTopics.Table)
+	keep(delays.Table, oldDelays.Table)
+	for gt, old := range oldOffsets.Table {
+		add(offsets.Table, gt, map[int32]int64{})
+		keep(offsets.Table[gt], old)
+	}
 	topics.DataVersion, topics.Extra = s.version(oldTopics.DataVersion), oldTopics.Extra
 	offsets.DataVersion, offsets.Extra = s.version(oldOffsets.DataVersion), oldOffsets.Extra
 	offsets.Other = oldOffsets.Other
@@ -114,4 +126,18 @@ func (s *Store) ExportDir(configDir string) error {
 		return fmt.Errorf("topicmeta: export: %w", err)
 	}
 	return nil
+}
+
+// add puts v in a table that has nothing under k.
+func add[K comparable, V any](table map[K]V, k K, v V) {
+	if _, ok := table[k]; !ok {
+		table[k] = v
+	}
+}
+
+// keep adds what only the old table has.
+func keep[K comparable, V any](table, old map[K]V) {
+	for k, v := range old {
+		add(table, k, v)
+	}
 }

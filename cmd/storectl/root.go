@@ -28,7 +28,8 @@ has a layout that is not supported, 130 interrupted.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(a.inspectCommand(), a.versionCommand())
+	root.AddCommand(a.demoCommand(), a.demoWriterCommand(), a.inspectCommand(), a.appendCommand(),
+		a.topicCommand(), a.offsetsCommand(), a.configCommand(), a.versionCommand())
 	return root
 }
 
