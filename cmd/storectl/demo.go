@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -41,6 +42,10 @@ It takes a few seconds and some 100 MB of disk, and needs nothing else.`
 	cmd.Flags().BoolVar(&f.keep, "keep", false, "leave the store there to look at")
 	return cmd
 }
+
+// killWithin is how long the child goes on, at most, once it has acknowledged
+// enough.
+const killWithin = 100 * time.Millisecond
 
 // demoFileSize makes the demo's log roll over several files.
 const demoFileSize = 16 << 20
@@ -113,18 +118,20 @@ func (d *demo) killed() error {
 		return err
 	}
 	acks, readErr := readAcks(out, d.want)
-	d.acks = acks
-	kill := child.Process.Kill()
-	// What it acknowledged before the signal arrived is still in the pipe.
+	// It goes on appending while this reads on, and dies at a moment that
+	// neither of the two has chosen. What it acknowledged until then counts.
+	kill := make(chan error, 1)
+	time.AfterFunc(rand.N(killWithin), func() { kill <- child.Process.Kill() })
 	more, lastErr := readAcks(out, -1)
-	d.acks = append(d.acks, more...)
+	d.acks = append(acks, more...)
+	killErr := <-kill
 	err = child.Wait()
 	var exit *exec.ExitError
 	switch {
 	case d.ctx.Err() != nil:
 		return context.Cause(d.ctx)
-	case readErr != nil || lastErr != nil || kill != nil:
-		return fmt.Errorf("the writing process: %w", errors.Join(readErr, lastErr, kill, err))
+	case readErr != nil || lastErr != nil || killErr != nil:
+		return fmt.Errorf("the writing process: %w", errors.Join(readErr, lastErr, killErr, err))
 	case !errors.As(err, &exit) || exit.Exited():
 		return fmt.Errorf("the writing process was to be killed, but: %w", err)
 	}
