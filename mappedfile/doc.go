@@ -44,8 +44,9 @@
 // A file exists once its directory was synced (immediately, or with
 // Options.LazySync at the next Flush or before the next file is made). Files are
 // removed one by one, each durably before the next. So the run that a power cut
-// leaves has no hole, and the next OpenQueue takes it. A file's length is durable from creation on. Which
-// of its bytes are durable is what Flush says. A file that was prepared ahead
-// and never used holds zeros only; an interrupted creation can leave a last
-// file of length 0, which OpenQueue removes.
+// leaves has no hole, and the next OpenQueue takes it. A file's length is
+// durable from creation on. Which of its bytes are durable is what Flush says.
+// A file that was prepared ahead and never used holds zeros only; an
+// interrupted creation can leave a last file of length 0, which OpenQueue
+// removes.
 package mappedfile

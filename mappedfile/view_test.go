@@ -136,7 +136,7 @@ func TestDrop(t *testing.T) {
 func TestReadersBesideAppendAndRemove(t *testing.T) {
 	t.Parallel()
 	eachDisk(t, func(t *testing.T, d mappedfile.Disk, dir string) {
-		const size, files, kept, readers = 2 * page, 300, 3, 4
+		const size, files, kept, readers = 2 * page, 100, 3, 4
 		q := openQueue(t, d, dir)
 		var done atomic.Bool
 		var wg sync.WaitGroup
