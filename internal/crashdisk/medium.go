@@ -104,7 +104,7 @@ func (d *Disk) SetModTime(path string, t time.Time) error {
 }
 
 // Writeback does what a kernel does on its own now and then: it makes some of
-// the dirty pages and of the new names durable, as the seed says. Between two
+// the dirty pages durable, as the seed says; names stay as they are. Between two
 // of them the engine may change a page again, so that a later power cut finds
 // states that no flush and no single moment had.
 func (d *Disk) Writeback(seed uint64) {
