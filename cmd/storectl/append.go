@@ -262,6 +262,9 @@ func (ap *appender) bodies(bodies [][]byte) error {
 		m.Body = b
 		msgs[i] = &m
 	}
+	if len(msgs) == 1 {
+		return ap.oneByOne(msgs)
+	}
 	results, err := ap.store.AppendBatch(ap.ctx, msgs)
 	if errors.Is(err, store.ErrBatchTooLarge) {
 		return ap.oneByOne(msgs)
@@ -272,7 +275,8 @@ func (ap *appender) bodies(bodies [][]byte) error {
 	return ap.acknowledge(results)
 }
 
-// oneByOne is for a group that does not fit in one file of the log.
+// oneByOne is for a single message, and a group that does not fit in one file
+// of the log.
 func (ap *appender) oneByOne(msgs []*message.Message) error {
 	for _, m := range msgs {
 		r, err := ap.store.Append(ap.ctx, m)
