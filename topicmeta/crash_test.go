@@ -223,8 +223,10 @@ func TestFailingCreation(t *testing.T) {
 		}))
 		s, err := Open("stele/meta", Options{FS: fsys})
 		if err == nil {
-			require.NoError(t, s.Close())
-			require.LessOrEqual(t, ops.Load(), at, "operation %d: a failure was swallowed", at)
+			err = s.Close()
+		}
+		if ops.Load() <= at {
+			require.NoError(t, err)
 			require.Greater(t, at, int64(20), "creation must have many steps")
 			return
 		}

@@ -132,7 +132,7 @@ func TestReadOnlyBesideABusyOwner(t *testing.T) {
 		}
 	})
 	last := 0
-	for range 100 {
+	for range 30 {
 		s, err := Open(dir, Options{ReadOnly: true})
 		require.NoError(t, err)
 		round := state(t, s)
