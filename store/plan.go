@@ -29,6 +29,11 @@ func (s *Store) plan(was past) (plan, error) {
 			p = powerCut(was)
 		}
 		if s.fits(p.from) {
+			if p.kind == CleanClose && s.emptyAt(p.from.Offset) {
+				// Nobody has been there since. That spares a search for records
+				// behind the end, which takes long in a file of written zeros.
+				p.durable = p.from.Offset
+			}
 			return p, nil
 		}
 		s.o.Logger.Warn("the marks do not fit the log; going by RocketMQ's rule", "safe", p.from.Offset)
@@ -100,6 +105,17 @@ func (s *Store) fits(pos marks.Position) bool {
 	}
 	_, ok = s.recordAt(pos.Offset)
 	return ok
+}
+
+// emptyAt reports whether nothing was ever written at off.
+func (s *Store) emptyAt(off message.Offset) bool {
+	v, err := s.log.View(off, message.FillerSize)
+	if err != nil {
+		return int64(off) == s.log.Files().End()
+	}
+	defer v.Release()
+	_, kind, err := message.Peek(v.Bytes())
+	return err == nil && kind == message.KindEmpty
 }
 
 // recordAt returns the intact record at off. Its fields are valid, its views
