@@ -33,6 +33,7 @@
 //
 // One goroutine flushes. It runs every FlushInterval for whoever does not wait,
 // and at once when somebody waits; all who wait at that moment share one sync.
+Before that one it yields, so that those whom the last sync woke can append.
 // A flush that fails poisons the log: WaitFlushed, Flush and every later append
 // return ErrPoisoned, and no later flush is tried, because the kernel may have
 // dropped the pages and would report success. Reads go on.
@@ -41,8 +42,9 @@
 //
 // mu, the append lock, guards the tail and the order of records; it is held
 // while a new file is waited for. Inside it only the leaf locks of the
-// watermarks, of mappedfile.Queue and of the allocator are taken. Flushing and
-// reading don't take it.
+// watermarks, of mappedfile.Queue and of the allocator are taken. Flushing,
+// reading and removing files don't take it. Close takes it for a moment, and
+// before that ends the warm-up that an append may be waiting for.
 //
 // # What is on disk after a crash
 //
@@ -50,6 +52,7 @@
 // record behind it. A power cut leaves everything below Flushed, and behind it
 // any subset of what was appended, page by page. Recover finds the end: damage
 // below what is known to be durable is stepped over and reported, anything else
-// that is not an intact record is the end. Start then makes everything below
+// that is not an intact record is the end, also a record whose property block
+ends in zeros, because its last page was lost. Start then makes everything below
 // the end durable and everything behind it zero.
 package commitlog

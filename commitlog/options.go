@@ -54,6 +54,8 @@ type Options struct {
 	// Clock tells the store time; nil is time.Now.
 	Clock func() time.Time
 
+	// The callbacks must not call Close, which waits for those who call them.
+
 	// OnFlush is called by the flusher after each flush.
 	OnFlush func(FlushInfo)
 	// OnRoll is called under the append lock when a file is full.
