@@ -33,7 +33,7 @@
 //
 // One goroutine flushes. It runs every FlushInterval for whoever does not wait,
 // and at once when somebody waits; all who wait at that moment share one sync.
-Before that one it yields, so that those whom the last sync woke can append.
+// Before that one it yields, so that those whom the last sync woke can append.
 // A flush that fails poisons the log: WaitFlushed, Flush and every later append
 // return ErrPoisoned, and no later flush is tried, because the kernel may have
 // dropped the pages and would report success. Reads go on.
@@ -53,6 +53,6 @@ Before that one it yields, so that those whom the last sync woke can append.
 // any subset of what was appended, page by page. Recover finds the end: damage
 // below what is known to be durable is stepped over and reported, anything else
 // that is not an intact record is the end, also a record whose property block
-ends in zeros, because its last page was lost. Start then makes everything below
+// ends in zeros, because its last page was lost. Start then makes everything below
 // the end durable and everything behind it zero.
 package commitlog
