@@ -1,0 +1,168 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package inspect_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/stelelog/stele/inspect"
+	"github.com/stelelog/stele/message"
+)
+
+// useAll calls everything that reads a store.
+func useAll(t *testing.T, dir string) {
+	t.Helper()
+	d := open(t, dir)
+	_, errs := collect(t, d, inspect.Filter{})
+	require.Empty(t, errs)
+	o, err := d.Overview(context.Background())
+	require.NoError(t, err)
+	require.Empty(t, o.Problems)
+	for _, q := range o.Queues {
+		for e, err := range d.Queue(context.Background(), q.Topic, q.Queue, inspect.QueueRange{}) {
+			require.NoError(t, err)
+			require.NoError(t, e.Err)
+		}
+	}
+}
+
+// snapshot lists every file with its mode, modification time, length and, up to
+// a limit, digest.
+func snapshot(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	require.NoError(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		require.NoError(t, err)
+		info, err := e.Info()
+		require.NoError(t, err)
+		files[path] = fmt.Sprint(info.Mode(), info.ModTime().UnixNano(), info.Size())
+		if info.Mode().IsRegular() {
+			f, err := os.Open(path)
+			require.NoError(t, err)
+			h := sha256.New()
+			_, err = io.CopyN(h, f, min(info.Size(), 8<<20))
+			require.NoError(t, err)
+			require.NoError(t, f.Close())
+			files[path] += fmt.Sprintf(" %x", h.Sum(nil))
+		}
+		return nil
+	}))
+	return files
+}
+
+func TestNothingChanges(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{closed, killed} {
+		dir := sample(t, name)
+		before := snapshot(t, dir)
+		useAll(t, dir)
+		require.Equal(t, before, snapshot(t, dir))
+	}
+}
+
+// TestWithoutPermissionToWrite takes away every permission to write.
+func TestWithoutPermissionToWrite(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() == 0 {
+		t.Skip("the superuser may write all the same")
+	}
+	dir := sample(t, closed)
+	chmod := func(files, dirs fs.FileMode) {
+		require.NoError(t, filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+			require.NoError(t, err)
+			if e.IsDir() {
+				return os.Chmod(path, dirs)
+			}
+			return os.Chmod(path, files)
+		}))
+	}
+	chmod(0o400, 0o500)
+	t.Cleanup(func() { chmod(0o600, 0o700) })
+	useAll(t, dir)
+}
+
+// TestLockIsNotOpened puts a pipe in the place of the lock file: who opened it
+// would wait for ever.
+func TestLockIsNotOpened(t *testing.T) {
+	t.Parallel()
+	dir := sample(t, closed)
+	lock := filepath.Join(dir, "lock")
+	require.NoError(t, os.Remove(lock))
+	require.NoError(t, unix.Mkfifo(lock, 0o600))
+	useAll(t, dir)
+}
+
+// TestBesideAWriter reads a log over and over while it is written. Each reading
+// must be a whole beginning of the log, without any damage.
+func TestBesideAWriter(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	w := newWriter(t, dir, 64<<10)
+	_, err := w.append(&message.Message{Topic: "t", Body: []byte("first")})
+	require.NoError(t, err)
+	d := open(t, dir)
+
+	quit, failed := make(chan struct{}), error(nil)
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		body := make([]byte, 700)
+		for i := 0; failed == nil; i++ {
+			select {
+			case <-quit:
+				return
+			default:
+				_, failed = w.append(&message.Message{Topic: "t", QueueID: int32(i % 4), Body: body[:i%700]})
+			}
+		}
+	})
+	longest := 0
+	for range 40 {
+		end, n := message.Offset(0), 0
+		for r, err := range d.Messages(context.Background(), inspect.Filter{}) {
+			if !assertNoError(t, err) {
+				break
+			}
+			// A filler may lie between two records, nothing else.
+			if r.PhysicalOffset != end && r.PhysicalOffset%(64<<10) != 0 {
+				t.Errorf("a record at %d, the one before ended at %d", r.PhysicalOffset, end)
+				break
+			}
+			end = r.PhysicalOffset + message.Offset(r.Size)
+			n++
+		}
+		require.GreaterOrEqual(t, n, longest, "what was there is there no more")
+		longest = n
+		o, err := d.Overview(context.Background())
+		require.NoError(t, err)
+		require.Empty(t, o.Problems)
+		require.GreaterOrEqual(t, o.CommitLog.Max, end)
+	}
+	close(quit)
+	writing.Wait()
+	require.NoError(t, failed)
+	require.NoError(t, w.log.Close())
+	require.Greater(t, longest, 1)
+	msgs, errs := collect(t, d, inspect.Filter{})
+	require.Empty(t, errs)
+	require.GreaterOrEqual(t, len(msgs), longest)
+}
+
+func assertNoError(t *testing.T, err error) bool {
+	t.Helper()
+	if err != nil {
+		t.Error(err)
+	}
+	return err == nil
+}
