@@ -46,6 +46,25 @@ func BenchmarkPut(b *testing.B) {
 	}
 }
 
+// The same where every page has been touched: what Put itself costs.
+func BenchmarkPutTouched(b *testing.B) {
+	b.ReportAllocs()
+	q := diskQueue(b)
+	const last = DefaultFileSize/EntrySize - 1
+	put(b, q, 0, last)
+	i := int64(last)
+	for b.Loop() {
+		if i == last {
+			q.max.Reset(0)
+			i = 0
+		}
+		if r, err := q.Put(message.QueueOffset(i), entry(i)); r != Appended || err != nil {
+			b.Fatal(r, err)
+		}
+		i++
+	}
+}
+
 // What a dispatcher does for each record: find the queue, put.
 func BenchmarkGetOrCreateAndPut(b *testing.B) {
 	b.ReportAllocs()

@@ -161,7 +161,7 @@ func (l *life) require(t *testing.T, s *Set, limit message.Offset, name string) 
 // life shows up later.
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	seeds := 300
+	seeds := 150
 	if testing.Short() {
 		seeds = 30
 	}

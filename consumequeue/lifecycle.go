@@ -42,18 +42,27 @@ func (s *Set) Flush() error {
 	work := s.unsynced
 	s.unsynced = nil
 	s.dirtyMu.Unlock()
-	for _, q := range work {
-		if err := q.flush(); err != nil {
-			s.failed = fmt.Errorf("flush: %w", q.wrap(err))
-			return s.failed
-		}
-	}
-	return nil
+	s.failed = each(work, flushParallelism, (*Queue).flush)
+	return s.failed
 }
+
+// flushParallelism is how many queues are flushed at a time. A flush of a page
+// is a wait for a disk that can serve others meanwhile: for 1,000 queues with
+// one new entry each it took 0.9 s one by one, and 0.06 to 0.4 s with 16.
+const flushParallelism = 16
 
 // flush makes the entries up to Max durable. It takes the queue off the list
 // before it looks at Max: see advance.
-func (q *Queue) flush() error {
+func (q *Queue) flush() error { return q.wrapFlush(q.flushNew()) }
+
+func (q *Queue) wrapFlush(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("flush: %w", q.wrap(err))
+}
+
+func (q *Queue) flushNew() error {
 	q.dirty.Store(false)
 	if q.state.Load() != stateOpen {
 		return nil
@@ -89,32 +98,47 @@ func (q *Queue) syncNames() error {
 }
 
 // FlushAll makes every entry of every queue durable, those too that Recover
-// found and that Flush takes for durable. It is for a directory that some other
-// program may have left in the page cache, and runs after Recover, before there
-// is a writer or a reader.
+// found and that Flush takes for durable. It is for a directory that a killed
+// process or some other program may have left in the page cache. It may run
+// beside everything but Close, and leaves nothing mapped.
 func (s *Set) FlushAll() error {
 	if s.o.ReadOnly {
 		return fmt.Errorf("%s: flush: %w", s.o.Dir, mappedfile.ErrReadOnly)
 	}
 	s.flushMu.Lock()
 	defer s.flushMu.Unlock()
-	for _, q := range s.Queues() {
-		if err := q.flushFiles(); err != nil {
-			s.failed = fmt.Errorf("flush: %w", q.wrap(err))
-			return s.failed
-		}
+	if s.failed == nil {
+		s.failed = each(s.Queues(), flushParallelism, (*Queue).flushAll)
 	}
-	return nil
+	return s.failed
 }
 
-func (q *Queue) flushFiles() error {
+func (q *Queue) flushAll() error {
 	q.mu.Lock()
 	err := q.syncNames()
 	q.mu.Unlock()
+	// The names of files that are new: a Flush of no bytes syncs them.
+	err = errors.Join(err, q.files.Flush(0, 0))
 	for _, f := range q.files.Files() {
-		err = errors.Join(err, f.Flush(0, f.Size()), f.Drop())
+		if err != nil {
+			break
+		}
+		err = q.set.flushFile(f.Path())
 	}
-	return err
+	return q.wrapFlush(err)
+}
+
+// flushFile flushes a file through a mapping of its own: that of the Queue may
+// be in use, or not be there, and thousands of them are not to be left behind.
+func (s *Set) flushFile(path string) error {
+	r, err := s.o.Disk.Open(path, mappedfile.Mapping{Lean: true})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // removed meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(r.Flush(0, int64(len(r.Bytes()))), r.Close())
 }
 
 // Close ends every Wait with mappedfile.ErrClosed and gives up all files; they

@@ -284,7 +284,7 @@ func (q *Queue) trim(how Trust) error {
 
 // Recover recovers all queues, so many at a time. See Queue.Recover.
 func (s *Set) Recover(below message.Offset, how Trust, parallelism int) error {
-	return s.each(parallelism, func(q *Queue) error { return q.Recover(below, how) })
+	return each(s.Queues(), parallelism, func(q *Queue) error { return q.Recover(below, how) })
 }
 
 // Trim trims all queues, so many at a time. See Queue.Trim.
@@ -292,14 +292,13 @@ func (s *Set) Trim(how Trust, parallelism int) error {
 	if s.o.ReadOnly {
 		return fmt.Errorf("%s: trim: %w", s.o.Dir, mappedfile.ErrReadOnly)
 	}
-	return s.each(parallelism, func(q *Queue) error { return q.Trim(how) })
+	return each(s.Queues(), parallelism, func(q *Queue) error { return q.Trim(how) })
 }
 
-// each runs do on all queues, and stops at the first error.
-func (s *Set) each(parallelism int, do func(*Queue) error) error {
+// each runs do on all queues, so many at a time, and stops at the first error.
+func each(queues []*Queue, parallelism int, do func(*Queue) error) error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	queues := s.Queues()
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range min(max(parallelism, 1), len(queues)) {

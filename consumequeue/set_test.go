@@ -314,11 +314,24 @@ func TestFlushAll(t *testing.T) {
 	layFiles(t, d, queueDir(0), fileSize, 0, reals(0, 15))
 	r, err := d.Open(filepath.Join(queueDir(0), mappedfile.FileName(0)), mappedfile.Mapping{})
 	require.NoError(t, err)
-	entry(77).Encode(r.Bytes()) // somebody else's, in the page cache only
+	entry(0).Encode(r.Bytes())
+	r.Bytes()[EntrySize-1] = 77 // somebody else's, in the page cache only
 	s := openSet(t, d)
+	require.NoError(t, s.Recover(math.MaxInt64, TrustOrder, 1))
+	put(t, s.Get(topic, 0), 15, 22) // into a new file
 	require.NoError(t, s.FlushAll())
-	b, _, err := d.Durable(filepath.Join(queueDir(0), mappedfile.FileName(0)))
-	require.NoError(t, err)
-	require.Equal(t, entry(77), DecodeEntry(b))
 	require.NoError(t, r.Close())
+
+	after := openSet(t, d.DurableClone())
+	require.NoError(t, after.Recover(math.MaxInt64, TrustNothing, 1))
+	got := all(t, after.Get(topic, 0))
+	require.Len(t, got, 22)
+	require.EqualValues(t, 77, got[0].TagsCode)
+	require.Equal(t, entries(1, 22), got[1:])
+
+	d.Inject(crashdisk.Fault{Op: crashdisk.OpFlush})
+	err = s.FlushAll()
+	require.ErrorContains(t, err, "orders/0")
+	require.Equal(t, err, s.FlushAll())
+	require.Equal(t, err, s.Flush())
 }
