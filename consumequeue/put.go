@@ -182,10 +182,13 @@ func (q *Queue) enter(at, to int64) error {
 	return nil
 }
 
-// begin makes the queue, which holds no message, begin at offset at. Files that
-// a crash left hold nothing, and go first.
+// begin makes the queue, which holds no message, begin at offset at. A file
+// that is there already is written over, when it is the right one: in a rebuild
+// from the log it is. What else it holds is for Trim, or for the entries that
+// follow.
 func (q *Queue) begin(at int64) error {
-	if q.files.Len() > 0 {
+	base := at * EntrySize / q.set.fileSize * q.set.fileSize
+	if f := q.files.First(); f != nil && f.Base() != base {
 		if _, err := q.files.RemoveFrom(0); err != nil {
 			return err
 		}

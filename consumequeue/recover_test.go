@@ -197,3 +197,36 @@ func requireTrimmed(t *testing.T, d *crashdisk.Disk, q *Queue, files int) {
 		require.Equal(t, make([]byte, f.Size()-behind), b[behind:])
 	}
 }
+
+// A rebuild from the log writes over the files that are there, and leaves
+// nothing of them.
+func TestRebuildOverOldFiles(t *testing.T) {
+	t.Parallel()
+	for _, first := range []int64{0, 13} {
+		d := crashdisk.New()
+		s := openSet(t, d)
+		put(t, create(t, s, 0), first, 35)
+		require.NoError(t, s.Flush())
+		d = d.KillClone()
+		made := d.Total(crashdisk.OpCreate, crashdisk.AnyKind)
+
+		s = openSet(t, d)
+		q := s.Get(topic, 0)
+		require.NoError(t, s.Recover(0, TrustNothing, 1))
+		e := entry(0)
+		for i := first; i < 24; i++ {
+			e = Entry{Offset: e.End(), Size: 7} // the log is another one
+			r, err := q.Put(message.QueueOffset(i), e)
+			require.NoError(t, err)
+			require.Equal(t, Appended, r)
+		}
+		require.NoError(t, s.Trim(TrustNothing, 1))
+		require.NoError(t, s.Flush())
+		require.Equal(t, made, d.Total(crashdisk.OpCreate, crashdisk.AnyKind))
+
+		after := openSet(t, d.DurableClone())
+		require.NoError(t, after.Recover(everything, TrustNothing, 1))
+		requireRange(t, after.Get(topic, 0), first, 24)
+		require.Equal(t, all(t, q), all(t, after.Get(topic, 0)))
+	}
+}
