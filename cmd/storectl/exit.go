@@ -44,7 +44,7 @@ func exitStatus(ctx context.Context, err error) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
+	case ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))):
 		return exitInterrupted
 	case errors.As(err, &usage), errors.Is(err, inspect.ErrNoQueue), errors.Is(err, consumequeue.ErrOffsetOutOfRange):
 		return exitUsage

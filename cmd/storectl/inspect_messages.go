@@ -40,15 +40,16 @@ different flags, all must fit.`
 		storectl inspect messages /data/store --key order-17 --body -o ndjson
 		storectl inspect messages /data/store --from 1GiB --limit 10`)
 	fl := cmd.Flags()
-	fl.StringArrayVar(&f.filter.Topics, "topic", nil, "only this topic, or those that match a pattern like 'order*' (can be repeated)")
-	fl.Int32SliceVar(&f.filter.Queues, "queue", nil, "only this queue id (can be repeated)")
-	fl.StringArrayVar(&f.filter.Tags, "tag", nil, "only messages with this tag (can be repeated)")
-	fl.StringArrayVar(&f.filter.Keys, "key", nil, "only messages with this key (can be repeated)")
+	fl.StringArrayVar(&f.filter.Topics, "topic", nil, "only this `TOPIC`, or those that match a pattern like 'order*' (can be repeated)")
+	fl.Int32SliceVar(&f.filter.Queues, "queue", nil, "only this `QUEUE` id (can be repeated)")
+	fl.Lookup("queue").DefValue = "" // pflag would show []
+	fl.StringArrayVar(&f.filter.Tags, "tag", nil, "only messages with this `TAG` (can be repeated)")
+	fl.StringArrayVar(&f.filter.Keys, "key", nil, "only messages with this `KEY` (can be repeated)")
 	fl.Var(&f.from, "from", "only records that begin at or behind this physical offset")
 	fl.Var(&f.to, "to", "only records that begin before this physical offset")
 	fl.Var(&f.since, "since", "only messages stored at or after this time: RFC 3339, or a duration before now like 90m or 7d")
 	fl.Var(&f.until, "until", "only messages stored before this time")
-	fl.Int64Var(&f.filter.Limit, "limit", 0, "stop after this many messages (0: no limit)")
+	fl.Int64Var(&f.filter.Limit, "limit", 0, "stop after `N` messages (0: no limit)")
 	bodyFlags(cmd, &f.body, &f.plain)
 	commitLogFlag(cmd, &f.logDir)
 	f.format = formatFlag(cmd)
@@ -57,7 +58,7 @@ different flags, all must fit.`
 
 // commitLogFlag adds --commitlog, for stores with a log elsewhere.
 func commitLogFlag(cmd *cobra.Command, dir *string) {
-	cmd.Flags().StringVar(dir, "commitlog", "", "directory of the commit log files, if it is not DIR/commitlog (storePathCommitLog)")
+	cmd.Flags().StringVar(dir, "commitlog", "", "`DIR` of the commit log files, if it is not DIR/commitlog (storePathCommitLog)")
 	// It fails only for a flag that does not exist.
 	_ = cmd.MarkFlagDirname("commitlog")
 }

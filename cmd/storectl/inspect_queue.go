@@ -30,8 +30,8 @@ stderr as well, and the exit status is 1.`
 		storectl inspect queue /data/store orders 0
 		storectl inspect queue /data/store orders 0 --from 1000 --limit 20 -o ndjson`)
 	fl := cmd.Flags()
-	fl.Int64Var(&f.from, "from", 0, "first queue offset")
-	fl.Int64Var(&f.limit, "limit", 0, "stop after this many entries (0: no limit)")
+	fl.Int64Var(&f.from, "from", 0, "begin at this queue `OFFSET`")
+	fl.Int64Var(&f.limit, "limit", 0, "stop after `N` entries (0: no limit)")
 	bodyFlags(cmd, &f.body, &f.plain)
 	commitLogFlag(cmd, &f.logDir)
 	f.format = formatFlag(cmd)

@@ -56,8 +56,14 @@ var units = []struct {
 	bytes int64
 }{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
 
-func (s *size) String() string { return formatSize(int64(*s)) }
-func (s *size) Type() string   { return "SIZE" }
+func (s *size) String() string {
+	if *s == 0 {
+		return "0" // a zero value, which the help does not show as a default
+	}
+	return formatSize(int64(*s))
+}
+
+func (s *size) Type() string { return "SIZE" }
 
 func (s *size) Set(text string) error {
 	n, err := parseSize(text)
