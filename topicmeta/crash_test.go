@@ -18,6 +18,24 @@ import (
 	"github.com/stelelog/stele/message"
 )
 
+// injectFS is errorfs, which forgets a log file that is used again.
+type injectFS struct {
+	*errorfs.FS
+	injector errorfs.Injector
+}
+
+func inject(fsys vfs.FS, injector errorfs.Injector) vfs.FS {
+	return injectFS{errorfs.Wrap(fsys, injector), injector}
+}
+
+func (f injectFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	file, err := f.FS.ReuseForWrite(oldname, newname, c)
+	if err != nil {
+		return nil, err
+	}
+	return errorfs.WrapFile(file, f.injector), nil
+}
+
 // script does what a store does in its life, in rounds; each ends in a Sync.
 // It fails as soon as the store does.
 func script(s *Store, from, rounds int, synced func(round int)) error {
@@ -84,7 +102,7 @@ func powerCut(t *testing.T, at int64, keep int) bool {
 	acked.Store(-1)
 	var disk *vfs.MemFS
 	var ackedThen int64
-	fsys := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+	fsys := inject(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && ops.Add(1) == at+1 {
 			ackedThen = acked.Load()
 			disk = mem.CrashClone(vfs.CrashCloneCfg{
@@ -157,9 +175,9 @@ func failingDisk(t *testing.T, at int64, forever bool) bool {
 	require.NoError(t, s.Close())
 
 	var ops, injected atomic.Int64
-	fsys := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+	fsys := inject(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		switch op.Kind {
-		case errorfs.OpRemove, errorfs.OpRemoveAll, errorfs.OpLock:
+		case errorfs.OpRemove, errorfs.OpRemoveAll, errorfs.OpLock, errorfs.OpFilePreallocate:
 			return nil // see TestRemoveMayFail; a lock that fails is no failing disk
 		}
 		if op.Kind.ReadOrWrite() != errorfs.OpIsWrite {
@@ -214,7 +232,7 @@ func TestFailingCreation(t *testing.T) {
 	for at := int64(0); ; at++ {
 		mem := vfs.NewMem()
 		var ops atomic.Int64
-		fsys := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		fsys := inject(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
 			// A file that is left over is harmless.
 			if op.Kind != errorfs.OpRemove && op.Kind.ReadOrWrite() == errorfs.OpIsWrite && ops.Add(1)-1 == at {
 				return errDisk
@@ -253,7 +271,7 @@ func (s *Store) flushForTest() error {
 func TestRemoveMayFail(t *testing.T) {
 	t.Parallel()
 	mem := vfs.NewMem()
-	fsys := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+	fsys := inject(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind == errorfs.OpRemove && !strings.Contains(op.Path, "marker.") {
 			return errDisk
 		}
@@ -279,8 +297,9 @@ func TestFailingDiskUnderLoad(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		at := rng.Int64N(600)
 		var ops atomic.Int64
-		fsys := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
-			if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && op.Kind != errorfs.OpLock && ops.Add(1) > at {
+		fsys := inject(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && op.Kind != errorfs.OpLock &&
+				op.Kind != errorfs.OpFilePreallocate && ops.Add(1) > at {
 				return errDisk
 			}
 			return nil
@@ -326,7 +345,7 @@ func TestFailingReads(t *testing.T) {
 		}
 		return nil
 	})}
-	s := open(t, "meta", Options{FS: errorfs.Wrap(mem, toggle)})
+	s := open(t, "meta", Options{FS: inject(mem, toggle)})
 	toggle.On()
 	var err error
 	for round := 0; err == nil && round < 100; round++ {

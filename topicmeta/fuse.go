@@ -118,25 +118,24 @@ func (f *fuse) MkdirAll(dir string, perm os.FileMode) error {
 	return f.change("mkdir", dir, func() error { return f.FS.MkdirAll(dir, perm) })
 }
 
-// Remove fails without blowing the fuse: a file that is there once too often
-// harms nothing, and Pebble tries again when it is opened next.
-func (f *fuse) Remove(name string) error {
+// optional runs an operation whose failure loses nothing: Pebble gets the error,
+// and the fuse does not blow.
+func (f *fuse) optional(op, name string, do func() error) error {
 	var failed error
-	err := f.change("remove", name, func() error { failed = f.FS.Remove(name); return nil })
-	if err != nil {
+	if err := f.change(op, name, func() error { failed = do(); return nil }); err != nil {
 		return err
 	}
 	return failed
 }
 
-// RemoveAll is as Remove.
+// Remove may fail: a file too many harms nothing, and the next Open tries again.
+func (f *fuse) Remove(name string) error {
+	return f.optional("remove", name, func() error { return f.FS.Remove(name) })
+}
+
+// RemoveAll may fail as Remove may.
 func (f *fuse) RemoveAll(name string) error {
-	var failed error
-	err := f.change("remove", name, func() error { failed = f.FS.RemoveAll(name); return nil })
-	if err != nil {
-		return err
-	}
-	return failed
+	return f.optional("remove", name, func() error { return f.FS.RemoveAll(name) })
 }
 
 // GetDiskUsage would only pace the deletion of large files, which do not occur.
@@ -176,8 +175,9 @@ func (f *fuseFile) WriteAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
+// Preallocate may fail: not every file system can do it.
 func (f *fuseFile) Preallocate(offset, length int64) error {
-	return f.fuse.change("preallocate", f.name, func() error { return f.File.Preallocate(offset, length) })
+	return f.fuse.optional("preallocate", f.name, func() error { return f.File.Preallocate(offset, length) })
 }
 
 func (f *fuseFile) Sync() error { return f.fuse.change("sync", f.name, f.File.Sync) }
@@ -187,6 +187,16 @@ func (f *fuseFile) SyncData() error { return f.fuse.change("sync", f.name, f.Fil
 func (f *fuseFile) SyncTo(length int64) (full bool, err error) {
 	err = f.fuse.change("sync", f.name, func() (err error) { full, err = f.File.SyncTo(length); return err })
 	return full, err
+}
+
+// Stat is asked of a log that is used again; Pebble panics if it fails.
+func (f *fuseFile) Stat() (vfs.FileInfo, error) {
+	info, err := f.File.Stat()
+	if err == nil || f.fuse.readOnly {
+		return info, err
+	}
+	f.fuse.blow("stat", f.name, err)
+	return nullInfo{name: f.fuse.PathBase(f.name)}, nil
 }
 
 // Close always closes, so that no descriptor leaks.

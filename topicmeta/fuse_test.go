@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Every way to change the disk, through a file system and a file that is open.
+// Every operation that must work for a commit to be durable, through a file system and a file that is open.
 func changesOf(f vfs.FS, open vfs.File) map[string]func() error {
 	return map[string]func() error{
 		"create": func() error {
@@ -36,15 +36,15 @@ func changesOf(f vfs.FS, open vfs.File) map[string]func() error {
 			}
 			return err
 		},
-		"link":        func() error { return f.Link("dir/a", "dir/new") },
-		"rename":      func() error { return f.Rename("dir/b", "dir/new") },
-		"mkdir":       func() error { return f.MkdirAll("dir/new", 0o755) },
-		"write":       func() error { _, err := open.Write([]byte("x")); return err },
-		"write at":    func() error { _, err := open.WriteAt([]byte("x"), 0); return err },
-		"preallocate": func() error { return open.Preallocate(0, 10) },
-		"sync":        open.Sync,
-		"sync data":   open.SyncData,
-		"sync to":     func() error { _, err := open.SyncTo(1); return err },
+		"link":      func() error { return f.Link("dir/a", "dir/new") },
+		"rename":    func() error { return f.Rename("dir/b", "dir/new") },
+		"mkdir":     func() error { return f.MkdirAll("dir/new", 0o755) },
+		"write":     func() error { _, err := open.Write([]byte("x")); return err },
+		"write at":  func() error { _, err := open.WriteAt([]byte("x"), 0); return err },
+		"sync":      open.Sync,
+		"stat":      func() error { _, err := open.Stat(); return err },
+		"sync data": open.SyncData,
+		"sync to":   func() error { _, err := open.SyncTo(1); return err },
 	}
 }
 
@@ -104,6 +104,7 @@ func TestFuseBlows(t *testing.T) {
 			}
 			require.NoError(t, f.Remove("dir/a"))
 			require.NoError(t, f.RemoveAll("dir"))
+			require.NoError(t, open.Preallocate(0, 10))
 			require.NoError(t, open.Close())
 			require.Equal(t, before, listing(t, mem))
 			info, err := mem.Stat("dir/a")
@@ -114,6 +115,25 @@ func TestFuseBlows(t *testing.T) {
 	}
 }
 
+// What may fail is reported to Pebble, and writing goes on.
+func TestFuseStaysWhole(t *testing.T) {
+	t.Parallel()
+	_, disk, toggle := disk(t)
+	f := &fuse{FS: disk, onBlow: func(err error) { t.Error(err) }}
+	open, err := f.OpenReadWrite("dir/a", vfs.WriteCategoryUnspecified)
+	require.NoError(t, err)
+	toggle.On()
+	require.ErrorIs(t, f.Remove("dir/b"), errDisk)
+	require.ErrorIs(t, f.RemoveAll("dir/b"), errDisk)
+	require.ErrorIs(t, open.Preallocate(0, 10), errDisk)
+	toggle.Off()
+	_, err = open.Write([]byte("abc"))
+	require.NoError(t, err)
+	info, err := disk.Stat("dir/a")
+	require.NoError(t, err)
+	require.EqualValues(t, 3, info.Size())
+}
+
 func TestFuseReadOnly(t *testing.T) {
 	t.Parallel()
 	mem, disk, _ := disk(t)
@@ -122,10 +142,15 @@ func TestFuseReadOnly(t *testing.T) {
 	dir, err := f.OpenDir("dir")
 	require.NoError(t, err)
 	for name, change := range changesOf(f, dir) {
+		if name == "stat" {
+			require.NoError(t, change())
+			continue
+		}
 		require.ErrorIs(t, change(), ErrReadOnly, name)
 	}
 	require.ErrorIs(t, f.Remove("dir/a"), ErrReadOnly)
 	require.ErrorIs(t, f.RemoveAll("dir"), ErrReadOnly)
+	require.ErrorIs(t, dir.Preallocate(0, 10), ErrReadOnly)
 	require.NoError(t, dir.Close())
 	lock, err := f.Lock("dir/LOCK")
 	require.NoError(t, err)
