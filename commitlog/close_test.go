@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/stelelog/stele/commitlog"
@@ -109,8 +110,9 @@ func TestCloseDoesNotWaitForWarmUp(t *testing.T) {
 		})
 		seq := commitlog.NewSequence(0)
 		appended := make(chan error)
+		it := item(t, seq, 200, "x")
 		go func() {
-			_, err := l.Append(item(t, seq, 200, "x"))
+			_, err := l.Append(it)
 			appended <- err
 		}()
 		synctest.Wait()
@@ -170,7 +172,12 @@ func TestRemoveBeforeDoesNotWaitForAppends(t *testing.T) {
 		})
 		require.NoError(t, l.Start(damageEnd, damageEnd, firstTime, true))
 		appended := make(chan commitlog.Result)
-		go func() { appended <- add(t, l, commitlog.NewSequence(0), 800, "rolls") }()
+		it := item(t, commitlog.NewSequence(0), 800, "rolls")
+		go func() {
+			r, err := l.Append(it)
+			assert.NoError(t, err)
+			appended <- r
+		}()
 		synctest.Wait()
 		n, err := l.RemoveBefore(1 << 40)
 		require.NoError(t, err)

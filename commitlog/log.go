@@ -144,7 +144,7 @@ func (l *Log) settleTail(end, flushedTo int64, clean bool) error {
 	if end < l.files.Min() || end > l.files.End() {
 		return fmt.Errorf("%s: start at %d: %w: the files hold [%d, %d)", l.o.Dir, end, ErrOutOfRange, l.files.Min(), l.files.End())
 	}
-	if err := l.files.Flush(min(flushedTo, end), end); err != nil {
+	if err := l.flushAgain(min(flushedTo, end), end); err != nil {
 		return l.poison(err)
 	}
 	// A file that holds nothing is removed like those behind it, unless it is
@@ -243,4 +243,19 @@ func (l *Log) poison(cause error) error {
 		}
 	}
 	return l.Err()
+}
+
+// flushAgain makes [from, to) durable, also where an earlier owner of the log
+// tried to and failed.
+func (l *Log) flushAgain(from, to int64) error {
+	for _, f := range l.files.Files() {
+		lo, hi := max(from, f.Base()), min(to, f.End())
+		if lo >= hi {
+			continue
+		}
+		if err := f.Redirty(lo-f.Base(), hi-f.Base()); err != nil {
+			return err
+		}
+	}
+	return l.files.Flush(from, to)
 }

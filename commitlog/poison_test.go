@@ -80,7 +80,7 @@ func TestFailedFlushPoisons(t *testing.T) {
 		require.Equal(t, tried, d.Total(crashdisk.OpFlush, crashdisk.CommitLog), "no flush is tried again")
 
 		// Whatever the disk holds after that, what was acknowledged is there.
-		require.EqualValues(t, end, recoveredEnd(t, d), "the process is the only one that died")
+		require.Equal(t, end, recoveredEnd(t, d), "the process is the only one that died")
 		for seed := range uint64(50) {
 			require.GreaterOrEqual(t, recoveredEnd(t, d.CrashClone(seed)), acknowledged.End())
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 )
 
 // File is one fixed-size file of a Queue. It is safe for concurrent use, in the
@@ -136,6 +137,29 @@ func (f *File) Flush(from, to int64) error {
 		return err
 	}
 	return r.Flush(from, to-from)
+}
+
+// Redirty makes the next Flush write the bytes [from, to) of the file (positions
+// in it) again, whatever the kernel thinks of their pages. After a failed sync
+// it takes them for clean, though the disk may never have got them, and a later
+// sync by whoever opens the file next would succeed without writing. Only the
+// file's writer may call it.
+func (f *File) Redirty(from, to int64) error {
+	data, err := f.Bytes()
+	if err != nil {
+		return err
+	}
+	if f.how.ReadOnly {
+		return fmt.Errorf("%s: %w", f.path, ErrReadOnly)
+	}
+	const page = 4096 // or a part of one
+	for at := from / page * page; at+4 <= to; at += page {
+		// Atomic, because a plain store of what was just loaded may be left
+		// out by the compiler.
+		p := (*uint32)(unsafe.Pointer(&data[at]))
+		atomic.StoreUint32(p, atomic.LoadUint32(p))
+	}
+	return nil
 }
 
 // ZeroFrom makes every byte from pos (a position in the file) to its end read

@@ -42,6 +42,7 @@ type Queue struct {
 	o     Options
 	files atomic.Pointer[[]*File] // immutable once stored
 
+	cutMu   sync.Mutex // one removal at a time; before mu
 	mu      sync.Mutex // held while the run changes
 	unnamed bool       // a file was made since the directory was synced
 	closed  atomic.Bool
@@ -294,21 +295,17 @@ func (q *Queue) cut(split func([]*File) (gone, kept []*File)) (int, error) {
 	if q.o.Mapping.ReadOnly {
 		return 0, fmt.Errorf("%s: remove files: %w", q.o.Dir, ErrReadOnly)
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.closed.Load() {
-		return 0, q.errClosed()
-	}
-	gone, kept := split(q.Files())
-	if len(gone) == 0 {
-		return 0, nil
-	}
+	q.cutMu.Lock()
+	defer q.cutMu.Unlock()
 	// The run is cut first, in one step. Then the files go in an order that
 	// never leaves a hole, each one durably before the next: names that were
-	// removed together may come back one by one after a power cut.
-	q.files.Store(&kept)
+	// removed together may come back one by one after a power cut. That takes
+	// long for large files, so q.mu, which a roll needs, is not held.
+	gone, err := q.cutRun(split)
+	if err != nil || len(gone) == 0 {
+		return 0, err
+	}
 	removed := 0
-	var err error
 	for _, f := range gone {
 		if err = q.erase(f); err != nil {
 			break
@@ -319,6 +316,20 @@ func (q *Queue) cut(split func([]*File) (gone, kept []*File)) (int, error) {
 		f.release()
 	}
 	return removed, err
+}
+
+// cutRun takes files out of the run.
+func (q *Queue) cutRun(split func([]*File) (gone, kept []*File)) ([]*File, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed.Load() {
+		return nil, q.errClosed()
+	}
+	gone, kept := split(q.Files())
+	if len(gone) > 0 {
+		q.files.Store(&kept)
+	}
+	return gone, nil
 }
 
 // erase removes a file from the directory, durably.
