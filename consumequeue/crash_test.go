@@ -151,7 +151,7 @@ func (l *life) require(t *testing.T, s *Set, limit message.Offset, name string) 
 		}
 		require.Len(t, got, n, "%s: queue %d", name, id)
 		if len(want[id]) > 0 {
-			require.EqualValues(t, want[id][len(want[id])-1].at+1, q.Max(), "%s: queue %d", name, id)
+			require.Equal(t, want[id][len(want[id])-1].at+1, q.Max(), "%s: queue %d", name, id)
 		}
 	}
 }

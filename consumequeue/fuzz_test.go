@@ -78,7 +78,7 @@ func layout(program []byte) (us [][]byte) {
 
 func FuzzRecover(f *testing.F) {
 	const noLimit = int64(everything)
-	ten := bytes.Repeat([]byte{0}, 10)
+	ten := make([]byte, 10)
 	f.Add(bytes.Repeat(ten, 3), []byte{}, uint16(0), noLimit, true)
 	f.Add(bytes.Repeat(ten, 3), []byte{}, uint16(3), int64(1234), false)
 	f.Add([]byte{7<<3 | 4, 4<<3 | 7, 0, 0, 0, 0}, []byte{}, uint16(1), int64(2000), false)

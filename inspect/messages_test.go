@@ -110,7 +110,7 @@ func TestFilter(t *testing.T) {
 			}
 			got, errs := collect(t, d, tt.filter)
 			require.Empty(t, errs)
-			require.Equal(t, len(want), len(got))
+			require.Len(t, got, len(want))
 			if len(want) > 0 {
 				require.Equal(t, want, offsets(got))
 			}

@@ -226,7 +226,7 @@ func checkNumbers(segment []byte, f SysFlag) error {
 	if !ok {
 		return nil
 	}
-	bits := 0
+	var bits int
 	switch string(name) {
 	case PropertyInnerNum:
 		if f&InnerBatch == 0 {

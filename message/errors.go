@@ -50,7 +50,7 @@ type DecodeError struct {
 }
 
 func (e *DecodeError) Error() string {
-	switch e.Kind {
+	switch e.Kind { //nolint:errorlint // a sentinel, never wrapped
 	case ErrShort:
 		return fmt.Sprintf("%v: need %d, have %d", e.Kind, e.Want, e.Got)
 	case ErrTopic:

@@ -10,7 +10,7 @@ import "unicode/utf8"
 // groups them.
 func HashString(s string) int32 {
 	var h int32
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if s[i] >= utf8.RuneSelf {
 			return hashUTF8(h, []byte(s[i:]))
 		}

@@ -9,21 +9,21 @@ import (
 )
 
 var (
-	// ErrNotOurs: the directory holds files, but not the marker of this package.
+	// ErrNotOurs is returned when the directory holds files, but not the marker of this package.
 	// Nothing in it was changed.
 	ErrNotOurs = errors.New("topicmeta: directory belongs to something else")
-	// ErrVersion: the directory was written by a newer layout version.
+	// ErrVersion is returned when the directory was written by a newer layout version.
 	ErrVersion = errors.New("topicmeta: unknown layout version")
-	// ErrCorrupt: an entry of the database does not decode.
+	// ErrCorrupt is returned when an entry of the database does not decode.
 	ErrCorrupt = errors.New("topicmeta: corrupt entry")
-	// ErrClosed: the Store is closed.
+	// ErrClosed is returned once the Store is closed.
 	ErrClosed = errors.New("topicmeta: store is closed")
-	// ErrReadOnly: a change was asked of a Store that was opened read-only.
+	// ErrReadOnly is returned when a change was asked of a Store that was opened read-only.
 	ErrReadOnly = errors.New("topicmeta: store is read-only")
 	// ErrFailed is in the chain of every refusal after a write to disk failed.
 	// It lasts until the directory is opened again; reads go on.
 	ErrFailed = errors.New("topicmeta: an earlier write failed, changes are refused")
-	// ErrInvalid: a topic, name, queue, level or offset is outside its limits.
+	// ErrInvalid is returned when a topic, name, queue, level or offset is outside its limits.
 	ErrInvalid = errors.New("topicmeta: invalid value")
 )
 

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -123,7 +124,7 @@ func (d *demo) killed() error {
 	kill := make(chan error, 1)
 	time.AfterFunc(rand.N(killWithin), func() { kill <- child.Process.Kill() })
 	more, lastErr := readAcks(out, -1)
-	d.acks = append(acks, more...)
+	d.acks = slices.Concat(acks, more)
 	killErr := <-kill
 	err = child.Wait()
 	var exit *exec.ExitError

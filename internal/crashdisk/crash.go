@@ -182,7 +182,7 @@ func killDir(d *dir, files map[*file]*file, dirs map[*dir]*dir) *dir {
 // bootID makes an id that looks like the kernel's.
 func bootID(parent string, seed, n uint64) string {
 	h := fnv.New128a()
-	fmt.Fprintf(h, "%s/%d/%d", parent, seed, n)
+	_, _ = fmt.Fprintf(h, "%s/%d/%d", parent, seed, n)
 	b := h.Sum(nil)
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
