@@ -36,12 +36,14 @@ func openCheckpoint(disk mappedfile.Disk, dir string) (*checkpointFile, error) {
 		}
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		if r, err = disk.Create(path, checkpoint.Size, mappedfile.Mapping{}); err == nil {
-			err = errors.Join(r.Reserve(0, checkpoint.Size), disk.SyncDir(dir))
-		}
+		r, err = disk.Create(path, checkpoint.Size, mappedfile.Mapping{})
 	}
 	if err != nil {
 		return nil, err
+	}
+	// Whoever made the file may not have come as far as its blocks and its name.
+	if err := errors.Join(r.Reserve(0, checkpoint.Size), disk.SyncDir(dir)); err != nil {
+		return nil, errors.Join(err, r.Close())
 	}
 	c, err := checkpoint.Decode(r.Bytes())
 	if err != nil {

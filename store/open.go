@@ -84,6 +84,9 @@ func (s *Store) open(fresh bool, start time.Time) error {
 	if err := s.openFiles(); err != nil {
 		return err
 	}
+	if err := s.checkLost(); err != nil {
+		return err
+	}
 	was, err := s.lookBack(fresh)
 	if err != nil {
 		return err
@@ -161,10 +164,25 @@ func (s *Store) storeTime(off message.Offset, size int32) (int64, error) {
 type past struct {
 	fresh    bool
 	abort    bool // the owner did not close it
-	abortPID int
+	abortPID string
 	state    marks.State
 	marked   bool // state is from the file
 	bootID   string
+}
+
+// owner returns the process that `abort` names, if it was one of ours by what
+// the marks say, else 0. A file that a crash left half written, or empty, counts
+// as ours: it was about to name us.
+func (p *past) owner() int {
+	if !p.marked || !p.abort {
+		return 0
+	}
+	for _, pid := range []int{p.state.PID, p.state.Before} {
+		if pid > 0 && strings.HasPrefix(strconv.Itoa(pid), p.abortPID) {
+			return pid
+		}
+	}
+	return 0
 }
 
 // lookBack reads what the last owner left, and opens marks and checkpoint.
@@ -174,7 +192,7 @@ func (s *Store) lookBack(fresh bool) (past, error) {
 	switch {
 	case err == nil:
 		was.abort = true
-		was.abortPID, _ = strconv.Atoi(strings.TrimSpace(string(text))) // 0 is nobody
+		was.abortPID = strings.TrimSpace(string(text))
 	case !errors.Is(err, fs.ErrNotExist):
 		return was, err
 	}
@@ -193,7 +211,7 @@ func (s *Store) lookBack(fresh bool) (past, error) {
 // announce writes down that this process has the store open, before it changes
 // anything else: a crash from here on is a crash of its own.
 func (s *Store) announce(was past) error {
-	s.session = marks.State{PID: os.Getpid(), BootID: was.bootID, Session: newSession()}
+	s.session = marks.State{PID: os.Getpid(), Before: was.owner(), BootID: was.bootID, Session: newSession()}
 	if was.marked {
 		// What the last owner knew to be safe stays safe.
 		s.session.Safe, s.session.Flushed = was.state.Safe, was.state.Flushed

@@ -17,7 +17,7 @@ import (
 // plan decides where the recovery begins, from what the last owner left.
 func (s *Store) plan(was past) (plan, error) {
 	if s.log.Files().Len() == 0 {
-		return s.planEmpty()
+		return plan{kind: NewStore, from: marks.Position{Last: -1, LastTime: -1}, trust: consumequeue.TrustOrder}, nil
 	}
 	if was.marked {
 		p := markedPlan(was)
@@ -41,16 +41,17 @@ func (s *Store) plan(was past) (plan, error) {
 	return s.foreignPlan(was)
 }
 
-// planEmpty is for a directory without a log. Queues that speak of one show
-// that it was lost: it must not be begun anew under them.
-func (s *Store) planEmpty() (plan, error) {
-	if qs := s.queues.Queues(); len(qs) > 0 {
-		return plan{}, &mappedfile.FileError{
-			Path:  s.path(layout.CommitLog),
-			Cause: fmt.Errorf("%w: the log is empty, but there are %d consume queues, one of topic %q", ErrMissingFile, len(qs), qs[0].Topic()),
-		}
+// checkLost refuses a directory without a log whose queues speak of one: it was
+// lost, and must not be begun anew under them.
+func (s *Store) checkLost() error {
+	qs := s.queues.Queues()
+	if s.log.Files().Len() > 0 || len(qs) == 0 {
+		return nil
 	}
-	return plan{kind: NewStore, from: marks.Position{Last: -1, LastTime: -1}, trust: consumequeue.TrustOrder}, nil
+	return &mappedfile.FileError{
+		Path:  s.path(layout.CommitLog),
+		Cause: fmt.Errorf("%w: the log is empty, but there are %d consume queues, one of topic %q", ErrMissingFile, len(qs), qs[0].Topic()),
+	}
 }
 
 // markedPlan goes by the marks of a Stele that had the directory before.
@@ -60,14 +61,14 @@ func markedPlan(was past) plan {
 	case !was.abort && st.Clean:
 		// A broker may have been there since and closed it in order: then what
 		// it wrote lies behind, and counts as durable.
-		return plan{kind: CleanClose, from: st.Safe, counted: true, durable: everything, flushed: st.Flushed, trust: consumequeue.TrustOrder}
-	case was.abort && was.abortPID == st.PID && was.bootID != "" && was.bootID == st.BootID:
-		return plan{kind: ProcessKilled, from: st.Safe, counted: true, durable: st.Flushed, flushed: st.Flushed, trust: consumequeue.TrustOrder}
-	case was.abort && was.abortPID != st.PID:
+		return plan{kind: CleanClose, from: st.Safe, marked: true, durable: everything, flushed: st.Flushed, trust: consumequeue.TrustOrder}
+	case was.abort && was.owner() != 0 && was.bootID != "" && was.bootID == st.BootID:
+		return plan{kind: ProcessKilled, from: st.Safe, marked: true, durable: st.Flushed, flushed: st.Flushed, trust: consumequeue.TrustOrder}
+	case was.abort && was.owner() == 0:
 		// A broker had it since, and crashed. It may have been a power cut, but
 		// RocketMQ does not say how far it had flushed: nothing that can still
 		// be read is given up.
-		return plan{kind: ForeignCrash, from: st.Safe, counted: true, durable: everything, flushed: st.Safe.Offset, trust: consumequeue.TrustNothing}
+		return plan{kind: ForeignCrash, from: st.Safe, marked: true, durable: everything, flushed: st.Safe.Offset, trust: consumequeue.TrustNothing}
 	default:
 		return powerCut(was)
 	}
@@ -75,7 +76,7 @@ func markedPlan(was past) plan {
 
 func powerCut(was past) plan {
 	st := was.state
-	return plan{kind: PowerCut, from: st.Safe, counted: true, durable: st.Flushed, flushed: st.Safe.Offset, trust: consumequeue.TrustNothing}
+	return plan{kind: PowerCut, from: st.Safe, marked: true, durable: st.Flushed, flushed: st.Safe.Offset, trust: consumequeue.TrustNothing}
 }
 
 // fits reports whether the log is the one that pos speaks of: the record that

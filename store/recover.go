@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math"
 	"runtime"
+	"slices"
 
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/consumequeue"
@@ -18,8 +19,9 @@ import (
 type plan struct {
 	kind RecoveryKind
 	from marks.Position
-	// counted says that from.Entries is what the queues must add up to.
-	counted bool
+	// marked says that from comes from the marks: what they say about the
+	// queues must hold.
+	marked bool
 	// durable is commitlog.RecoverOptions.Durable.
 	durable message.Offset
 	// flushed is how far the log is known to be on disk.
@@ -37,21 +39,54 @@ func (s *Store) recover(was past) (*dispatcher, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.lower(p); err != nil {
+		return nil, err
+	}
 	d, found, err := s.replay(p)
 	if errors.Is(err, errGap) || errors.Is(err, errCount) {
 		// The queues lack something that the log has. What they say about
 		// messages that the log has no more is all that is kept.
 		s.o.Logger.Warn("queues do not fit the log, dispatching all of it again", "reason", err)
 		s.recovery.Rebuilt = true
-		p.from = marks.Position{Offset: s.log.Min(), Last: -1, LastTime: -1}
+		p.from = s.start()
 		p.flushed = min(p.flushed, p.from.Offset)
-		p.counted, p.trust = false, consumequeue.TrustNothing
+		p.marked, p.trust = false, consumequeue.TrustNothing
+		if err := s.lower(p); err != nil {
+			return nil, err
+		}
 		d, found, err = s.replay(p)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return d, s.conclude(p, d, found)
+}
+
+// start is the Position at the log's first byte.
+func (s *Store) start() marks.Position {
+	return marks.Position{Offset: s.log.Min(), Last: -1, LastTime: -1}
+}
+
+// lower takes back, before anything is changed, what the marks promise about
+// queues and log if it does not hold: a crash in the middle of the recovery must
+// not be recovered from by it. Without it, queues that were filled again and not
+// flushed yet would count as durable.
+func (s *Store) lower(p plan) error {
+	if p.kind == NewStore {
+		return nil // it has no queues, and marks as soon as it is open
+	}
+	st := s.session
+	if !p.marked {
+		st.Safe = s.start()
+	}
+	if p.durable == everything || !p.marked {
+		st.Flushed = max(p.durable, st.Safe.Offset)
+	}
+	if st == s.session {
+		return nil
+	}
+	s.session = st
+	return s.marks.Save(st)
 }
 
 // errCount says that the queues hold more or fewer entries than they did.
@@ -67,8 +102,12 @@ func (s *Store) replay(p plan) (*dispatcher, commitlog.Recovery, error) {
 	for _, q := range s.queues.Queues() {
 		entries += int64(q.Max())
 	}
-	if p.counted && entries != p.from.Entries {
+	// From the log's start on all queues are filled anew, whatever they held.
+	if p.marked && p.from.Last >= 0 && entries != p.from.Entries {
 		return nil, commitlog.Recovery{}, errCount
+	}
+	if p.from.Offset > s.log.Min() && s.queueLacksFront() {
+		return nil, commitlog.Recovery{}, errGap
 	}
 	d.pos.Entries = entries
 	// From the log's first byte on, a gap is in the log itself.
@@ -80,6 +119,20 @@ func (s *Store) replay(p plan) (*dispatcher, commitlog.Recovery, error) {
 		},
 	})
 	return d, found, err
+}
+
+// queueLacksFront reports whether a queue begins behind files that can't have
+// expired, since nothing of the log has. It can't be told of a queue whose
+// beginning may have expired.
+func (s *Store) queueLacksFront() bool {
+	if s.log.Min() > 0 {
+		return false
+	}
+	perFile := message.QueueOffset(s.queues.FileSize() / consumequeue.EntrySize)
+	return slices.ContainsFunc(s.queues.Queues(), func(q *consumequeue.Queue) bool {
+		// One that began in mid-file begins with blank entries.
+		return q.Min() > 0 && q.Min()%perFile == 0
+	})
 }
 
 // conclude cuts log and queues to what was found and lets appends begin.
@@ -95,6 +148,13 @@ func (s *Store) conclude(p plan, d *dispatcher, found commitlog.Recovery) error 
 	}
 	// Nothing was written behind the end of a store that was closed in order
 	// and not touched since.
+	if s.log.Files().Len() > 0 {
+		// Whoever made the files may have been killed before their names were
+		// durable.
+		if err := s.o.Disk.SyncDir(s.log.Files().Dir()); err != nil {
+			return err
+		}
+	}
 	clean := p.kind == CleanClose && found.End == p.from.Offset && found.Stop.Kind != commitlog.StopDamaged
 	if err := s.log.Start(found.End, min(p.flushed, found.End), found.LastTime, clean); err != nil {
 		return err
@@ -110,7 +170,13 @@ func (s *Store) conclude(p plan, d *dispatcher, found commitlog.Recovery) error 
 		// From here on a kill finds marks, however soon it comes.
 		return s.saveCheckpoint(false)
 	}
-	return nil
+	if s.session.Flushed <= found.End {
+		return nil
+	}
+	// What stood beyond the end is gone, or was never there; what comes there
+	// now is not durable yet.
+	s.session.Flushed = found.End
+	return s.marks.Save(s.session)
 }
 
 // report fills in what Stats and the Recovered event say.

@@ -72,12 +72,18 @@ type State struct {
 	Clean bool
 	// Safe is the point below which log and queues are durable.
 	Safe Position
-	// Flushed is the offset below which the log is durable; not below Safe.
+	// Flushed is the offset below which the log is durable; not below Safe. It
+	// is the largest offset there is while a log is recovered of which that is
+	// not known, and of which nothing readable is to be given up.
 	Flushed message.Offset
 	// PID and BootID name the process that has, or had, the store open, and
 	// the run of its kernel.
 	PID    int
 	BootID string
+	// Before is the process that the `abort` file still named when this State
+	// was first saved, if that was one of Stele's; else 0. A crash may have come
+	// before PID took its place.
+	Before int
 	// Session is new for each opening. The live Position belongs to it.
 	Session uint64
 }
@@ -117,7 +123,13 @@ func Open(disk mappedfile.Disk, dir string) (*File, error) {
 		return nil, err
 	}
 	f := &File{path: path, region: r, slot: slotA}
-	if err := f.load(); err != nil {
+	// Whoever made the file may have been killed before its name was durable,
+	// or its blocks were there.
+	err = errors.Join(r.Reserve(0, fileSize), disk.SyncDir(dir))
+	if err == nil {
+		err = f.load()
+	}
+	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return f, nil
@@ -131,13 +143,15 @@ func create(disk mappedfile.Disk, dir, path string) (mappedfile.Region, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.Reserve(0, fileSize); err != nil {
-		return nil, errors.Join(err, r.Close(), disk.Remove(path))
+	// Blocks before bytes: a page of a full disk must not be touched.
+	err = r.Reserve(0, fileSize)
+	if err == nil {
+		copy(r.Bytes(), magic)
+		binary.BigEndian.PutUint32(r.Bytes()[len(magic):], version)
+		err = r.Flush(0, fileSize)
 	}
-	copy(r.Bytes(), magic)
-	binary.BigEndian.PutUint32(r.Bytes()[len(magic):], version)
-	if err := errors.Join(r.Flush(0, fileSize), disk.SyncDir(dir)); err != nil {
-		return nil, errors.Join(err, r.Close())
+	if err != nil {
+		return nil, errors.Join(err, r.Close(), disk.Remove(path))
 	}
 	return r, nil
 }
@@ -214,6 +228,7 @@ func encodeSlot(b []byte, seq uint64, s State) error {
 	w = appendPosition(w, s.Safe)
 	w = be.AppendUint64(w, uint64(s.Flushed))
 	w = be.AppendUint64(w, uint64(s.PID))
+	w = be.AppendUint64(w, uint64(s.Before))
 	w = be.AppendUint64(w, s.Session)
 	w = append(w, byte(len(s.BootID)))
 	w = append(w, s.BootID...)
@@ -234,12 +249,13 @@ func decodeSlot(b []byte) (uint64, State, bool) {
 	s.Safe, r = readPosition(r[1:])
 	s.Flushed = message.Offset(be.Uint64(r))
 	s.PID = int(int64(be.Uint64(r[8:])))
-	s.Session = be.Uint64(r[16:])
-	n := int(r[24])
+	s.Before = int(int64(be.Uint64(r[16:])))
+	s.Session = be.Uint64(r[24:])
+	n := int(r[32])
 	if n > bootIDMax {
 		return 0, State{}, false
 	}
-	s.BootID = string(r[25 : 25+n])
+	s.BootID = string(r[33 : 33+n])
 	return be.Uint64(b), s, true
 }
 
