@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -102,6 +103,32 @@ func TestLockIsNotOpened(t *testing.T) {
 	require.NoError(t, os.Remove(lock))
 	require.NoError(t, unix.Mkfifo(lock, 0o600))
 	useAll(t, dir)
+}
+
+// TestOneFileIsMappedAtATime looks at the process's own mappings on the way
+// through a log of many files.
+func TestOneFileIsMappedAtATime(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat("/proc/self/maps"); err != nil {
+		t.Skip("no /proc/self/maps here")
+	}
+	dir := t.TempDir()
+	w := newWriter(t, dir, 4096)
+	for range 200 {
+		_, err := w.append(&message.Message{Topic: "t", Body: make([]byte, 300)})
+		require.NoError(t, err)
+	}
+	require.NoError(t, w.log.Close())
+	files, most := map[int64]bool{}, 0
+	for r, err := range open(t, dir).Messages(context.Background(), inspect.Filter{Since: firstTime + 50_000}) {
+		require.NoError(t, err)
+		files[int64(r.PhysicalOffset)/4096] = true
+		maps, err := os.ReadFile("/proc/self/maps")
+		require.NoError(t, err)
+		most = max(most, strings.Count(string(maps), filepath.Join(dir, "commitlog")))
+	}
+	require.Greater(t, len(files), 10)
+	require.Equal(t, 1, most)
 }
 
 // TestBesideAWriter reads a log over and over while it is written. Each reading
