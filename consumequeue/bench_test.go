@@ -131,8 +131,10 @@ func BenchmarkOpen10000Queues(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
 				before := heap()
+				start := b.Elapsed()
 				s, err := OpenSet(Options{Dir: dir})
 				require.NoError(b, err)
+				b.ReportMetric(float64(b.Elapsed()-start)/1e6, "open-ms")
 				after := heap()
 				opened := b.Elapsed()
 				require.NoError(b, s.Recover(kept*recSize, how, runtime.GOMAXPROCS(0)))

@@ -296,6 +296,30 @@ func TestFlush(t *testing.T) {
 	require.Equal(t, flushes+1, d.Total(crashdisk.OpFlush, crashdisk.AnyKind), "one page of one queue changed")
 }
 
+func TestFlushOfManyQueues(t *testing.T) {
+	t.Parallel()
+	const n = 500
+	d := crashdisk.New()
+	s := openSet(t, d)
+	for id := range int32(n) {
+		put(t, create(t, s, id), int64(id), int64(id)+3)
+	}
+	require.NoError(t, s.Flush())
+	after := openSet(t, d.DurableClone())
+	require.NoError(t, after.Recover(math.MaxInt64, TrustNothing, 4))
+	for id := range int32(n) {
+		require.Equal(t, entries(int64(id), int64(id)+3), all(t, after.Get(topic, id)))
+	}
+
+	for id := range int32(n) {
+		put(t, s.Get(topic, id), int64(id)+3, int64(id)+4)
+	}
+	d.Inject(crashdisk.Fault{Op: crashdisk.OpFlush, After: 300})
+	err := s.Flush()
+	require.Error(t, err)
+	require.Equal(t, err, s.Flush())
+}
+
 func TestFailedFlushIsFinal(t *testing.T) {
 	t.Parallel()
 	d := crashdisk.New()
