@@ -102,6 +102,9 @@ func (s *Store) fetch(q *consumequeue.Queue, from message.QueueOffset, limit Lim
 		entries.Release()
 		if err != nil {
 			b.Release()
+			if s.closing.Load() {
+				return nil, ErrClosed
+			}
 			return nil, fmt.Errorf("fetch from topic %q, queue %d: %w", q.Topic(), q.ID(), err)
 		}
 		if n == 0 || b.Len() == limit.Messages {
@@ -155,10 +158,16 @@ func (b *Batch) view(e consumequeue.Entry) ([]byte, error) {
 		}
 	}
 	f := log.Files().Find(off)
+	if f == nil && b.store.closing.Load() {
+		return nil, ErrClosed // not expired: nothing may be passed over
+	}
 	if f == nil {
 		return nil, fmt.Errorf("%w: offset %d, the log begins at %d", commitlog.ErrExpired, off, log.Min())
 	}
 	v, err := f.View(0, f.Size())
+	if err != nil && b.store.closing.Load() {
+		return nil, ErrClosed
+	}
 	if errors.Is(err, mappedfile.ErrExpired) {
 		return nil, fmt.Errorf("%w: %w", commitlog.ErrExpired, err)
 	}
@@ -189,7 +198,7 @@ func (s *Store) Get(off message.Offset) (*message.Message, error) {
 	}
 	v, err := s.log.ViewRecord(off)
 	if err != nil {
-		return nil, err
+		return nil, s.storeError(err)
 	}
 	defer v.Release()
 	dec := message.Decoder{Check: message.CheckAll}

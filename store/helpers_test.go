@@ -6,7 +6,9 @@ package store_test
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path"
@@ -188,6 +190,12 @@ func removeTree(t testing.TB, d *crashdisk.Disk, p string) {
 	}
 	require.NoError(t, d.Remove(p))
 	require.NoError(t, d.SyncDir(path.Dir(p)))
+}
+
+// sealSlot gives a slot of the marks its checksum.
+func sealSlot(slot []byte) {
+	sum := crc32.Update(crc32.ChecksumIEEE(slot[:8]), crc32.IEEETable, slot[12:])
+	binary.BigEndian.PutUint32(slot[8:], sum)
 }
 
 // clock tells a fixed time, and a millisecond more each time that it is asked.

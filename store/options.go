@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"time"
 
@@ -62,6 +63,9 @@ const (
 
 	// MinFileSize is the smallest FileSize.
 	MinFileSize = 4096
+	// MaxFileSize is the largest FileSize and QueueFileSize: the format has 31
+	// bits for the length of the filler that closes a file.
+	MaxFileSize = math.MaxInt32
 	// MaxQueueID is the largest queue id of an undeclared topic.
 	MaxQueueID = 1<<16 - 1
 )
@@ -144,8 +148,11 @@ func (o Options) withDefaults() (Options, error) {
 	if o.FileSize != 0 && o.FileSize < MinFileSize {
 		bad("FileSize %d, at least %d bytes", o.FileSize, MinFileSize)
 	}
-	if o.QueueFileSize < 0 {
-		bad("QueueFileSize %d", o.QueueFileSize)
+	if o.FileSize > MaxFileSize {
+		bad("FileSize %d, at most %d bytes", o.FileSize, MaxFileSize)
+	}
+	if o.QueueFileSize < 0 || o.QueueFileSize > MaxFileSize {
+		bad("QueueFileSize %d, between 0 and %d bytes", o.QueueFileSize, MaxFileSize)
 	}
 	if o.MaxBodyLen < 0 {
 		bad("MaxBodyLen %d", o.MaxBodyLen)
