@@ -50,7 +50,8 @@ type DecodeError struct {
 }
 
 func (e *DecodeError) Error() string {
-	switch e.Kind { //nolint:errorlint // a sentinel, never wrapped
+	//nolint:errorlint // Kind is a sentinel, never wrapped
+	switch e.Kind {
 	case ErrShort:
 		return fmt.Sprintf("%v: need %d, have %d", e.Kind, e.Want, e.Got)
 	case ErrTopic:
