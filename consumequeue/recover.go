@@ -273,13 +273,26 @@ func (q *Queue) trim(how Trust) error {
 		return err
 	}
 	in := pos - f.Base()
-	if how == TrustNothing || !u.zeroAt(in/EntrySize) {
+	if how == TrustNothing && !zeroFrom(f, u, in) || !u.zeroAt(in/EntrySize) {
 		err = f.ZeroFrom(in)
 	}
 	if q.tail.file != f {
 		err = errors.Join(err, f.Drop())
 	}
 	return err
+}
+
+// zeroFrom reports whether everything from pos on is zero, without looking at
+// what was never written. false may also mean that the Disk can't tell.
+func zeroFrom(f *mappedfile.File, u units, pos int64) bool {
+	const page = 4096
+	next := min((pos+page-1)/page*page, f.Size())
+	for _, b := range u[pos:next] {
+		if b != 0 {
+			return false
+		}
+	}
+	return f.NextData(next) == f.Size()
 }
 
 // Recover recovers all queues, so many at a time. See Queue.Recover.

@@ -147,7 +147,7 @@ func (s *Set) dir(k key) string {
 func (s *Set) openFiles(k key) (*mappedfile.Queue, error) {
 	return mappedfile.OpenQueue(mappedfile.Options{
 		Dir: s.dir(k), FileSize: s.fileSize, DefaultSize: DefaultFileSize, Disk: s.o.Disk,
-		Mapping: mappedfile.Mapping{ReadOnly: s.o.ReadOnly, Lean: true}, LazySync: true,
+		Mapping: mappedfile.Mapping{ReadOnly: s.o.ReadOnly, Lean: true, Random: true}, LazySync: true,
 	})
 }
 

@@ -70,6 +70,10 @@ type Mapping struct {
 	// files are mapped this way. Such a region flushes with msync, and opens
 	// the file again to reserve blocks.
 	Lean bool
+	// Random advises the kernel that the pages are not read in order: a page
+	// that is not in memory is read alone, without megabytes around it. It is
+	// advice; a Disk may ignore it.
+	Random bool
 }
 
 // Region is one mapped file.

@@ -15,16 +15,18 @@ func fdatasync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }
 // NextData asks the file system where the next written bytes are. Blocks that
 // are reserved and unwritten count as none.
 func (r *osRegion) NextData(off int64) int64 {
-	if r.file == nil {
-		return off
-	}
-	at, err := unix.Seek(int(r.file.Fd()), off, unix.SEEK_DATA)
-	switch {
-	case errors.Is(err, unix.ENXIO):
-		return int64(len(r.data))
-	case err != nil:
-		return off
-	}
+	at := off
+	// A file that can't be opened again has no answer, and that is one.
+	_ = r.withFile(os.O_RDONLY, func(f *os.File) error {
+		next, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
+		switch {
+		case errors.Is(err, unix.ENXIO):
+			at = int64(len(r.data))
+		case err == nil:
+			at = next
+		}
+		return nil
+	})
 	return at
 }
 

@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/edsrzf/mmap-go"
+	"golang.org/x/sys/unix"
 )
 
 // OS returns the Disk of the operating system.
@@ -130,6 +131,9 @@ func mapRegion(f *os.File, size int64, m Mapping) (*osRegion, error) {
 	data, err := mmap.MapRegion(f, int(size), prot, 0, 0)
 	if err != nil {
 		return nil, fmt.Errorf("map %s (%d bytes): %w", f.Name(), size, err)
+	}
+	if m.Random {
+		_ = unix.Madvise(data, unix.MADV_RANDOM) // what can't be advised is slower, not wrong
 	}
 	r := &osRegion{path: f.Name(), file: f, data: data}
 	if m.Lean {

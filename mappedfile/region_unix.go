@@ -70,7 +70,7 @@ func (r *osRegion) Reserve(off, n int64) error {
 	if n <= 0 {
 		return nil
 	}
-	return r.withFile(func(f *os.File) error {
+	return r.withFile(os.O_RDWR, func(f *os.File) error {
 		if err := reserve(f, r.data, off, n); err != nil {
 			return fullDisk(fmt.Errorf("reserve %s [%d, %d): %w", r.path, off, off+n, err))
 		}
@@ -85,7 +85,7 @@ func (r *osRegion) Zero(off, n int64) error {
 	if n <= 0 {
 		return nil
 	}
-	return r.withFile(func(f *os.File) error {
+	return r.withFile(os.O_RDWR, func(f *os.File) error {
 		if err := zeroRange(f, r.data, off, n); err != nil {
 			return fullDisk(fmt.Errorf("zero %s [%d, %d): %w", r.path, off, off+n, err))
 		}
@@ -93,11 +93,11 @@ func (r *osRegion) Zero(off, n int64) error {
 	})
 }
 
-func (r *osRegion) withFile(do func(*os.File) error) error {
+func (r *osRegion) withFile(flag int, do func(*os.File) error) error {
 	if r.file != nil {
 		return do(r.file)
 	}
-	f, err := os.OpenFile(r.path, os.O_RDWR, 0)
+	f, err := os.OpenFile(r.path, flag, 0)
 	if err != nil {
 		return err
 	}
