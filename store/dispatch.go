@@ -33,10 +33,18 @@ type dispatcher struct {
 var errGap = errors.New("queue has a gap")
 
 // record puts one record in its queue. strict makes a gap an error; otherwise
-// it is filled with blank entries, which readers skip.
+// it is filled with blank entries, which readers skip. After an error the
+// position is still before the record.
 func (d *dispatcher) record(off message.Offset, m *message.Message, strict bool) error {
+	if err := d.place(off, m, strict); err != nil {
+		return err
+	}
 	d.pos.Last, d.pos.LastTime = off, m.StoreTimestamp
 	d.pos.Offset = off + message.Offset(m.Size)
+	return nil
+}
+
+func (d *dispatcher) place(off message.Offset, m *message.Message, strict bool) error {
 	if m.QueueStep() == 0 {
 		return nil // a half or rolled back transaction has no place in a queue
 	}
@@ -56,6 +64,8 @@ func (d *dispatcher) record(off message.Offset, m *message.Message, strict bool)
 		// log shows it.
 		return fmt.Errorf("topic %q, queue %d: %w: it is empty before offset %d", m.Topic, m.QueueID, errGap, m.QueueOffset)
 	}
+	// Also after an error: what was filled until then is not filled again.
+	defer func() { d.pos.Entries += int64(q.Max() - before) }()
 	res, err := q.Put(m.QueueOffset, e)
 	if res == consumequeue.Gap && err == nil {
 		if strict {
@@ -69,7 +79,6 @@ func (d *dispatcher) record(off message.Offset, m *message.Message, strict bool)
 		d.skip(off, err) // an absurd queue offset in a record of somebody else's
 		return nil
 	}
-	d.pos.Entries += int64(q.Max() - before)
 	return err
 }
 
