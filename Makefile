@@ -1,0 +1,31 @@
+# What one does often, by name. .ci/run is the whole of it.
+
+GO      ?= go
+FUZZTIME ?= 30s
+
+.DEFAULT_GOAL := help
+.PHONY: help test race lint fuzz bench demo check
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+test: ## run all tests
+	$(GO) test ./...
+
+race: ## run all tests with the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race ./...
+
+lint: ## gofmt, go vet for Linux and macOS, golangci-lint (built into .cache the first time)
+	bash .ci/run lint
+
+fuzz: ## run each fuzz target for FUZZTIME (30s)
+	FUZZTIME=$(FUZZTIME) bash .ci/run fuzz
+
+bench: ## run all benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+demo: ## append, kill, recover, verify, fetch, follow: on a temporary store
+	$(GO) run ./cmd/storectl demo
+
+check: ## everything that a change must pass (.ci/run)
+	bash .ci/run

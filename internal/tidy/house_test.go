@@ -1,0 +1,84 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package tidy
+
+// modulePath is ours, as go.mod has it.
+const modulePath = "github.com/stelelog/stele"
+
+// newestGo is the newest Go that go.mod may ask for.
+const newestGo = "1.26.0"
+
+// Limits that keep a file fit to be read in a sitting. Tests are exempt: a table
+// is as long as it is.
+const (
+	maxFileLines     = 400
+	maxFunctionLines = 70
+)
+
+// house is what the rules go by.
+type house struct {
+	// floors has every package, by its directory.
+	floors map[string]int
+	// testOnly are packages that only tests may import, from any floor.
+	testOnly map[string]bool
+	// never are imports that the floors would allow.
+	never map[string][]string
+	// outside are the import paths of other modules that a package may use,
+	// with everything below them. testOutside adds to it for its tests, and
+	// allTests for everybody's.
+	outside     map[string][]string
+	testOutside map[string][]string
+	allTests    []string
+	// panics are the functions that may panic, as directory.Function.
+	panics map[string]bool
+}
+
+var ours = house{
+	floors: map[string]int{
+		"message":               0,
+		"internal/watermark":    0,
+		"internal/brokerconfig": 0,
+
+		"mappedfile":          1,
+		"internal/checkpoint": 1,
+
+		"commitlog":          2,
+		"consumequeue":       2,
+		"topicmeta":          2,
+		"internal/layout":    2,
+		"internal/marks":     2,
+		"internal/crashdisk": 2,
+
+		"store":   3,
+		"inspect": 3,
+
+		"cmd/storectl": 5,
+
+		// Imports nothing of ours and nobody imports it.
+		"internal/tidy": 5,
+	},
+	testOnly: map[string]bool{"internal/crashdisk": true},
+	never: map[string][]string{
+		// A tool that opens any directory read-only must not bring a database
+		// along that could write to it.
+		"inspect": {"topicmeta"},
+	},
+	outside: map[string][]string{
+		"message":      {"github.com/klauspost/compress/zstd", "github.com/pierrec/lz4/v4"},
+		"mappedfile":   {"github.com/edsrzf/mmap-go", "golang.org/x/sys/unix"},
+		"topicmeta":    {"github.com/cockroachdb/pebble/v2"},
+		"store":        {"github.com/cockroachdb/pebble/v2/vfs"}, // the seam of topicmeta
+		"inspect":      {"golang.org/x/sys/unix"},
+		"cmd/storectl": {"github.com/spf13/cobra"},
+	},
+	testOutside: map[string][]string{
+		"commitlog":    {"golang.org/x/sys/unix"},
+		"cmd/storectl": {"github.com/rogpeppe/go-internal/testscript"},
+	},
+	allTests: []string{"github.com/stretchr/testify", "go.uber.org/goleak"},
+	panics: map[string]bool{
+		// It passes on what is not the fault that it is there for.
+		"inspect.guard": true,
+	},
+}
