@@ -4,6 +4,7 @@
 package store
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -17,16 +18,25 @@ import (
 // after Options.OffsetInterval, or SyncOffsets, or Close; a crash in between
 // takes the group back to what was durable, and it sees messages again.
 func (s *Store) CommitOffset(group, topic string, queue int32, off message.QueueOffset) error {
-	return s.meta.CommitOffset(group, topic, queue, off)
+	return metaError(s.meta.CommitOffset(group, topic, queue, off))
 }
 
 // Offset returns what a group committed last, and false when it never did.
 func (s *Store) Offset(group, topic string, queue int32) (message.QueueOffset, bool, error) {
-	return s.meta.Offset(group, topic, queue)
+	off, ok, err := s.meta.Offset(group, topic, queue)
+	return off, ok, metaError(err)
 }
 
 // SyncOffsets returns once every offset that was committed before is durable.
-func (s *Store) SyncOffsets() error { return s.meta.Sync() }
+func (s *Store) SyncOffsets() error { return metaError(s.meta.Sync()) }
+
+// metaError is an error of the metadata in the store's words.
+func metaError(err error) error {
+	if errors.Is(err, topicmeta.ErrClosed) {
+		return ErrClosed
+	}
+	return err
+}
 
 // Meta is the store's metadata: groups and their offsets, import from and
 // export to a broker's files. It belongs to the Store, which closes it. Declare

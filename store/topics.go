@@ -76,7 +76,7 @@ func (s *Store) newQueueState(k queueKey) (*queueState, error) {
 	}
 	t, declared, err := s.meta.Topic(k.topic)
 	if err != nil {
-		return nil, err
+		return nil, metaError(err)
 	}
 	if err := s.refusal(k, t, declared); err != nil {
 		if !declared {
@@ -129,7 +129,7 @@ func (s *Store) readable(topic string, id int32) (*consumequeue.Queue, error) {
 	}
 	t, declared, err := s.meta.Topic(topic)
 	if err != nil {
-		return nil, ErrClosed // the only error that Topic has
+		return nil, metaError(err)
 	}
 	if declared && t.Perm&topicmeta.PermRead == 0 {
 		return nil, fmt.Errorf("fetch from topic %q, permissions %v: %w", topic, t.Perm, ErrPermission)
@@ -152,7 +152,7 @@ func (s *Store) PutTopic(t topicmeta.Topic) error {
 		return ErrClosed
 	}
 	if err := s.meta.Put(t); err != nil {
-		return err
+		return metaError(err)
 	}
 	s.table.forget(t.Name)
 	return nil
@@ -165,14 +165,17 @@ func (s *Store) DeleteTopic(name string) error {
 		return ErrClosed
 	}
 	if err := s.meta.Delete(name); err != nil {
-		return err
+		return metaError(err)
 	}
 	s.table.forget(name)
 	return nil
 }
 
 // Topic returns a topic's declaration, and false when there is none.
-func (s *Store) Topic(name string) (topicmeta.Topic, bool, error) { return s.meta.Topic(name) }
+func (s *Store) Topic(name string) (topicmeta.Topic, bool, error) {
+	t, ok, err := s.meta.Topic(name)
+	return t, ok, metaError(err)
+}
 
 // Topics returns all topics, sorted by name: those that are declared, and those
 // that only have queues; these come with as many read and write queues as they
@@ -180,7 +183,7 @@ func (s *Store) Topic(name string) (topicmeta.Topic, bool, error) { return s.met
 func (s *Store) Topics() ([]topicmeta.Topic, error) {
 	declared, err := s.meta.Topics()
 	if err != nil {
-		return nil, err
+		return nil, metaError(err)
 	}
 	return mergeTopics(declared, s.queues.Queues()), nil
 }
