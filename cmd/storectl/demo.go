@@ -297,6 +297,6 @@ func (d *demo) closed() error {
 		return err
 	}
 	d.tell("6. Closed the store: %d bytes of log, all of them flushed and in their queues.", st.Appended)
-	d.tell("   A RocketMQ broker could start on this directory now.")
+	d.tell("   RocketMQ's message store can open it now (mappedFileSizeCommitLog=%d).", demoFileSize)
 	return nil
 }
