@@ -32,6 +32,12 @@ type dispatcher struct {
 // the log.
 var errGap = errors.New("queue has a gap")
 
+// Why a record is put in no queue.
+var (
+	errTaken = errors.New("queue offset taken")
+	errFar   = errors.New("queue offset impossible")
+)
+
 // record puts one record in its queue. strict makes a gap an error; otherwise
 // it is filled with blank entries, which readers skip. After an error the
 // position is still before the record.
@@ -67,18 +73,55 @@ func (d *dispatcher) place(off message.Offset, m *message.Message, strict bool) 
 	// Also after an error: what was filled until then is not filled again.
 	defer func() { d.pos.Entries += int64(q.Max() - before) }()
 	res, err := q.Put(m.QueueOffset, e)
-	if res == consumequeue.Gap && err == nil {
-		if strict {
-			return fmt.Errorf("topic %q, queue %d: %w: offset %d follows %d", m.Topic, m.QueueID, errGap, m.QueueOffset, before-1)
-		}
-		if err = q.Fill(m.QueueOffset); err == nil {
-			_, err = q.Put(m.QueueOffset, e)
-		}
-	}
-	if errors.Is(err, consumequeue.ErrOffsetOutOfRange) {
+	switch {
+	case errors.Is(err, consumequeue.ErrOffsetOutOfRange):
 		d.skip(off, err) // an absurd queue offset in a record of somebody else's
 		return nil
+	case err != nil:
+		return err
+	case res == consumequeue.Duplicate:
+		d.duplicate(q, m)
+	case res == consumequeue.Gap && strict:
+		return fmt.Errorf("topic %q, queue %d: %w: offset %d follows %d", m.Topic, m.QueueID, errGap, m.QueueOffset, before-1)
+	case res == consumequeue.Gap:
+		return d.fill(q, m, e)
 	}
+	return nil
+}
+
+// duplicate reports a record whose place in the queue another one has. The
+// queue keeps the first: consumers have seen it.
+func (d *dispatcher) duplicate(q *consumequeue.Queue, m *message.Message) {
+	e, err := q.EntryAt(m.QueueOffset)
+	if err == nil && e.Offset != m.PhysicalOffset {
+		d.skip(m.PhysicalOffset, fmt.Errorf("topic %q, queue %d, offset %d: %w: the record at %d has it",
+			m.Topic, m.QueueID, m.QueueOffset, errTaken, e.Offset))
+	}
+}
+
+// fill puts a record behind a gap, which becomes blank entries: the messages
+// that were there can't be read any more. Each of them took some of the log
+// behind the queue's last record, so a gap that is too large for that is none:
+// the record's own queue offset is damaged, and a queue would be filled with
+// blanks up to the end of the disk.
+func (d *dispatcher) fill(q *consumequeue.Queue, m *message.Message, e consumequeue.Entry) error {
+	last, _, ok, err := q.Last()
+	if err != nil {
+		return err
+	}
+	room := m.PhysicalOffset
+	if ok {
+		room -= last.End()
+	}
+	if gap := int64(m.QueueOffset - q.Max()); gap > int64(room)/message.MinRecordSize {
+		d.skip(m.PhysicalOffset, fmt.Errorf("topic %q, queue %d, offset %d: %w: it follows %d after %d bytes of log",
+			m.Topic, m.QueueID, m.QueueOffset, errFar, q.Max()-1, room))
+		return nil
+	}
+	if err := q.Fill(m.QueueOffset); err != nil {
+		return err
+	}
+	_, err = q.Put(m.QueueOffset, e)
 	return err
 }
 

@@ -146,8 +146,6 @@ func (s *Store) conclude(p plan, d *dispatcher, found commitlog.Recovery) error 
 			return err
 		}
 	}
-	// Nothing was written behind the end of a store that was closed in order
-	// and not touched since.
 	if s.log.Files().Len() > 0 {
 		// Whoever made the files may have been killed before their names were
 		// durable.
@@ -155,6 +153,8 @@ func (s *Store) conclude(p plan, d *dispatcher, found commitlog.Recovery) error 
 			return err
 		}
 	}
+	// Nothing was written behind the end of a store that was closed in order
+	// and not touched since.
 	clean := p.kind == CleanClose && found.End == p.from.Offset && found.Stop.Kind != commitlog.StopDamaged
 	if err := s.log.Start(found.End, min(p.flushed, found.End), found.LastTime, clean); err != nil {
 		return err
