@@ -182,6 +182,32 @@ func (f *File) ZeroFrom(pos int64) error {
 	return r.Flush(pos, f.size-pos)
 }
 
+// Rewrite writes the bytes [from, to) of the file (positions in it) as they are,
+// so that a later Flush takes them to the disk once more. It is for pages that a
+// failed flush left in memory, on no disk, and marked clean. Only the file's
+// writer may call it, and not beside readers of those bytes.
+func (f *File) Rewrite(from, to int64) error {
+	if f.how.ReadOnly {
+		return fmt.Errorf("%s: rewrite: %w", f.path, ErrReadOnly)
+	}
+	r, err := f.mapped()
+	if err != nil {
+		return err
+	}
+	if w, ok := r.(interface{ Rewrite(from, to int64) }); ok {
+		w.Rewrite(from, to)
+		return nil
+	}
+	var page [4 << 10]byte
+	for data := r.Bytes()[from:to]; len(data) > 0; {
+		// By way of a buffer: a store of what was just loaded may be left out.
+		n := copy(page[:], data)
+		copy(data, page[:n])
+		data = data[n:]
+	}
+	return nil
+}
+
 // NextData returns the first position at or after pos that may hold something
 // other than zeros, or Size when there is none. Where the Disk can't tell, that
 // is pos. The caller must hold a reference.

@@ -22,7 +22,10 @@ func (s *Store) plan(was past) (plan, error) {
 	if was.marked {
 		p := markedPlan(was)
 		if was.abort && p.kind == ProcessKilled {
-			if live, ok := s.marks.Live(was.state.Session); ok && s.fits(live) {
+			live, ok := s.marks.Live(was.state.Session)
+			// After a failed flush what is in memory may be on no disk: then
+			// everything since the last checkpoint is written again.
+			if ok && !s.marks.Failed() && s.fits(live) {
 				p.from = live
 				return p, nil
 			}

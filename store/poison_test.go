@@ -76,6 +76,33 @@ func TestPoison(t *testing.T) {
 	}
 }
 
+// TestFailedFlushThenPowerCut: what a failed flush left in the page cache, and
+// on no disk, must be written again before what comes behind it is acknowledged.
+func TestFailedFlushThenPowerCut(t *testing.T) {
+	t.Parallel()
+	d := crashdisk.New()
+	s := openStore(t, d)
+	m := &model{}
+	first := make([]byte, 9000) // pages that no later record touches
+	r := appendOne(t, s, "t", 0, string(first))
+	m.add(entry{AppendResult: r, body: first, keep: true})
+	d.Inject(crashdisk.Fault{Op: crashdisk.OpFlush, Kind: crashdisk.CommitLog})
+	require.ErrorIs(t, s.Flush(context.Background()), store.ErrPoisoned)
+	require.ErrorIs(t, s.Close(), store.ErrPoisoned)
+
+	s = openStore(t, d, syncFlush) // the same kernel
+	for _, body := range []string{"second", "third"} {
+		r = appendOne(t, s, "t", 0, body)
+		m.add(entry{AppendResult: r, body: []byte(body), keep: true})
+	}
+	big := make([]byte, 9000)
+	r, err := s.Append(context.Background(), &message.Message{Topic: "t", Body: big})
+	require.NoError(t, err)
+	m.add(entry{AppendResult: r, body: big, keep: true})
+	m.ack(r.Offset + message.Offset(r.Size))
+	m.check(t, openStore(t, d.DurableClone()))
+}
+
 // TestNoNewLogFile: a full disk is an error of the append that needs a file, and
 // goes away with it.
 func TestNoNewLogFile(t *testing.T) {

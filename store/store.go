@@ -89,6 +89,7 @@ func (s *Store) poison(cause error) {
 	if !s.failure.CompareAndSwap(nil, &err) {
 		return
 	}
+	s.marks.SetFailed(true)
 	s.dispatched.Fail(err)
 	s.o.Logger.Error("store poisoned", "error", err)
 	if f := s.o.Events.Poisoned; f != nil {
@@ -135,7 +136,9 @@ func (s *Store) close() error {
 	s.dispatched.Fail(ErrClosed)
 	s.background.Wait()
 	if err == nil {
-		err = s.saveCheckpoint(true)
+		if err = s.saveCheckpoint(true); err != nil {
+			s.poison(err)
+		}
 	}
 	err = errors.Join(err, s.meta.Close(), s.queues.Close(), s.log.Close())
 	err = errors.Join(err, s.checkpoint.close(), s.marks.Close())

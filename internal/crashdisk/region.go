@@ -86,6 +86,18 @@ func (r *region) Zero(off, n int64) error {
 	return nil
 }
 
+// Rewrite makes pages dirty again that a failed flush dropped: the interface
+// that mappedfile.File.Rewrite looks for. Storing the same bytes would do that
+// with a kernel, and is not noticed here.
+func (r *region) Rewrite(from, to int64) {
+	d := r.disk
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for i := from / PageSize; i < pagesOf(to); i++ {
+		delete(r.file.dropped, i)
+	}
+}
+
 // NextData is the first position at or after off on a page that holds anything
 // but zeros, and at least the length of the file when there is none: the
 // interface that mappedfile.File.NextData looks for.

@@ -8,7 +8,8 @@
 //	   0  magic, version
 //	 512  slot A ┐ a State with its own CRC-32, written in turn and flushed
 //	1024  slot B ┘ (the newer intact one counts)
-//	2048  live: session, turn, two Positions written in turn, never flushed
+//	2048  live: session, turn, two Positions written in turn, whether a flush
+//	      failed; never flushed
 //	4096
 //
 // The State in a slot holds after anything: it was written when what it says
@@ -290,12 +291,22 @@ func readPosition(r []byte) (Position, []byte) {
 	}, r[32:]
 }
 
-// live: session 8, turn 8, Position 0, Position 1.
+// live: session 8, turn 8, Position 0, Position 1, failed 1.
 const (
 	liveTurn      = liveAt + 8
 	livePositions = liveAt + 16
 	positionLen   = 32
+	liveFailed    = livePositions + 2*positionLen
 )
+
+// SetFailed notes for whoever opens the store in the same run of the kernel that
+// a flush failed: the kernel may hold pages that are on no disk, and take them
+// for clean. Only one goroutine may call it at a time.
+func (f *File) SetFailed(failed bool) { f.region.Bytes()[liveFailed] = boolByte(failed) }
+
+// Failed reports whether a flush failed. It means something in the run of the
+// kernel in which it was set.
+func (f *File) Failed() bool { return f.region.Bytes()[liveFailed] != 0 }
 
 // StartLive begins the live Position of a session at p.
 func (f *File) StartLive(session uint64, p Position) {
