@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/stelelog/stele/consumequeue"
@@ -334,8 +335,8 @@ func TestSyncAppend(t *testing.T) {
 	go func() {
 		defer close(done)
 		r, err := s.Append(ctx, msg("t", 0, "given up"))
-		require.ErrorIs(t, err, cause)
-		require.EqualValues(t, 2, r.QueueOffset)
+		assert.ErrorIs(t, err, cause)
+		assert.EqualValues(t, 2, r.QueueOffset)
 	}()
 	// Once it is in the log, it waits.
 	for s.Stats().AppendedMessages < 3 {

@@ -166,11 +166,11 @@ func brokerLines(t *testing.T, name string) (lines []line) {
 	require.NoError(t, err)
 	for dec := json.NewDecoder(z); ; {
 		var l line
-		if err := dec.Decode(&l); errors.Is(err, io.EOF) {
+		err := dec.Decode(&l)
+		if errors.Is(err, io.EOF) {
 			return lines
-		} else {
-			require.NoError(t, err)
 		}
+		require.NoError(t, err)
 		lines = append(lines, l)
 	}
 }

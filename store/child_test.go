@@ -143,7 +143,7 @@ func readAcks(r io.Reader) (acks []ackedLine, err error) {
 	for {
 		line, err := lines.ReadString('\n')
 		if err != nil {
-			return acks, nil // what has no end of line was cut off by the kill
+			return acks, nil //nolint:nilerr // what has no end of line was cut off by the kill
 		}
 		var a ackedLine
 		if _, err := fmt.Sscan(line, &a.topic, &a.queue, &a.at, &a.offset, &a.body); err != nil {

@@ -6,6 +6,7 @@ package store_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -210,7 +211,7 @@ func TestBadMessages(t *testing.T) {
 		require.ErrorIs(t, err, c.want, c.name)
 		require.ErrorContains(t, err, c.text, c.name)
 		_, err = s.AppendBatch(context.Background(), []*message.Message{msg("t", 0, "good"), &c.m})
-		if c.want == store.ErrRecordTooLarge {
+		if errors.Is(c.want, store.ErrRecordTooLarge) {
 			c.want = store.ErrBatchTooLarge
 		}
 		require.ErrorIs(t, err, c.want, c.name)

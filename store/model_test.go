@@ -53,13 +53,6 @@ func (m *model) ackedUpTo() message.Offset {
 	return m.acked
 }
 
-// copy is an independent model.
-func (m *model) copy() *model {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return &model{entries: append([]entry(nil), m.entries...), acked: m.acked}
-}
-
 var modelTopics = []string{"orders", "payments", "x"}
 
 // step appends a few messages to s and adds them.

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"path"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -285,13 +286,15 @@ func TestCrashInOpen(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d, m := prepare(t)
-			ops := 0
+			var counted atomic.Int32 // queues are recovered side by side
 			count := d.KillClone()
-			count.Observe(func(crashdisk.Op, string) { ops++ })
+			count.Observe(func(crashdisk.Op, string) { counted.Add(1) })
 			s, err := store.Open(root, quiet(count))
 			require.NoError(t, err)
 			count.Observe(nil)
+			ops := int(counted.Load())
 			require.NoError(t, s.Close())
+			ops := int(counter.Load())
 			require.Greater(t, ops, 10)
 			rng := rand.New(rand.NewPCG(11, 11))
 			for at := 1 + rng.IntN(every); at <= ops; at += 1 + rng.IntN(2*every-1) {
@@ -315,20 +318,16 @@ func TestCrashInOpen(t *testing.T) {
 func crashAt(t *testing.T, d *crashdisk.Disk, at int, rng *rand.Rand) *crashdisk.Disk {
 	t.Helper()
 	d = d.KillClone()
-	left := d
-	n, kill, seed := 0, rng.IntN(3) == 0, rng.Uint64()
-	d.Observe(func(crashdisk.Op, string) {
-		if n++; n != at {
-			return
-		}
-		if left = d.CrashClone(seed); kill {
-			left = d.KillClone()
-		}
-	})
+	take, seed := d.KillClone, rng.Uint64()
+	if rng.IntN(3) > 0 {
+		take = func() *crashdisk.Disk { return d.CrashClone(seed) }
+	}
+	tr := setTrap(d, at, &model{}, take)
 	s, err := store.Open(root, quiet(d))
 	require.NoError(t, err)
 	d.Observe(nil)
-	if left == d { // it has fewer operations
+	left := tr.clone
+	if !tr.sprung() { // it has fewer operations
 		left = d.KillClone()
 	}
 	require.NoError(t, s.Close())
