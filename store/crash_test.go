@@ -63,17 +63,32 @@ type trap struct {
 	done  chan struct{}
 }
 
-func (h *history) trap(n int, model *model, take func() *crashdisk.Disk) *trap {
+// setTrap sets it. The model says what is acknowledged.
+func setTrap(d *crashdisk.Disk, n int, m *model, take func() *crashdisk.Disk) *trap {
 	tr := &trap{done: make(chan struct{})}
 	tr.left.Store(int64(n))
-	h.disk.Observe(func(crashdisk.Op, string) {
+	d.Observe(func(crashdisk.Op, string) {
 		if tr.left.Add(-1) == 0 {
-			tr.acked = model.ackedUpTo()
+			tr.acked = m.ackedUpTo()
 			tr.clone = take()
 			close(tr.done)
 		}
 	})
 	return tr
+}
+
+// sprung reports whether the operation came.
+func (tr *trap) sprung() bool {
+	select {
+	case <-tr.done:
+		return true
+	default:
+		return false
+	}
+}
+
+func (h *history) trap(n int, m *model, take func() *crashdisk.Disk) *trap {
+	return setTrap(h.disk, n, m, take)
 }
 
 // powerCut returns what makes a power cut happen. A kill can't be had like that
@@ -107,12 +122,10 @@ func (h *history) life() {
 	tr := h.trap(1+h.rng.IntN(120), h.model, h.powerCut())
 	h.use(s)
 	h.disk.Observe(nil)
-	select {
-	case <-tr.done:
+	if tr.sprung() {
 		h.disk = tr.clone
 		h.model.acked = tr.acked
 		return
-	default:
 	}
 	switch h.rng.IntN(4) {
 	case 0:
@@ -123,10 +136,9 @@ func (h *history) life() {
 		tr := h.trap(1+h.rng.IntN(12), h.model, h.powerCut())
 		require.NoError(t, s.Close())
 		h.disk.Observe(nil)
-		select {
-		case <-tr.done:
+		if tr.sprung() {
 			h.disk = tr.clone
-		default:
+		} else {
 			h.model.ack(s.Stats().Appended)
 		}
 	default:
@@ -179,10 +191,9 @@ func (h *history) crashInOpen() {
 	require.NoError(h.t, err)
 	h.disk.Observe(nil)
 	require.NoError(h.t, s.Close())
-	select {
-	case <-tr.done:
+	if tr.sprung() {
 		h.disk = tr.clone
-	default: // it had fewer operations
+	} else { // it had fewer operations
 		h.model = h.model.check(h.t, reopen(h.t, h.disk))
 	}
 }

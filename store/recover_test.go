@@ -294,7 +294,6 @@ func TestCrashInOpen(t *testing.T) {
 			count.Observe(nil)
 			ops := int(counted.Load())
 			require.NoError(t, s.Close())
-			ops := int(counter.Load())
 			require.Greater(t, ops, 10)
 			rng := rand.New(rand.NewPCG(11, 11))
 			for at := 1 + rng.IntN(every); at <= ops; at += 1 + rng.IntN(2*every-1) {
