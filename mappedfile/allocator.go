@@ -78,7 +78,7 @@ func (a *Allocator) fill(s *slot) {
 	s.file, s.err = a.queue.Prepare(s.base)
 	a.failedBase, a.failure = s.base, s.err
 	if s.err == nil && a.warm != nil {
-		_ = a.warm(a.ctx, s.file)
+		_ = Guard(func() error { return a.warm(a.ctx, s.file) })
 	}
 }
 
