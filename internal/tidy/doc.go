@@ -20,7 +20,8 @@
 //	5  cmd/storectl
 //	4  (experiment, later)
 //	3  store  inspect
-//	2  commitlog  consumequeue  topicmeta  internal/layout  internal/marks  internal/crashdisk
+//	2  commitlog  consumequeue  topicmeta  internal/layout  internal/marks
+//	   internal/crashdisk  internal/fusefs
 //	1  mappedfile  internal/checkpoint
 //	0  message  internal/watermark  internal/brokerconfig
 //
@@ -30,7 +31,8 @@
 // message must not see it. topicmeta, store and inspect stand with their peers.
 //
 // Tests are a little freer: they may import their own package, packages on
-// their own floor, and internal/crashdisk, which nothing else may import.
+// their own floor, and internal/crashdisk and internal/fusefs, which nothing else
+// may import.
 //
 // # Adding a package
 //
