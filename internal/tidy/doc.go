@@ -20,10 +20,9 @@
 //	5  cmd/storectl
 //	4  (experiment, later)
 //	3  store  inspect
-//	2  commitlog  consumequeue  topicmeta  internal/layout  internal/marks
-//	   internal/crashdisk  internal/fusefs
+//	2  commitlog  consumequeue  topicmeta  internal/layout  internal/marks  internal/crashdisk
 //	1  mappedfile  internal/checkpoint
-//	0  message  internal/watermark  internal/brokerconfig
+//	0  message  internal/watermark  internal/brokerconfig  internal/fusefs
 //
 // A package's floor is the lowest that this rule allows, but for three. The
 // floor of mappedfile is 1 although it imports nothing of ours: it is the one

@@ -39,6 +39,7 @@ var ours = house{
 		"message":               0,
 		"internal/watermark":    0,
 		"internal/brokerconfig": 0,
+		"internal/fusefs":       0,
 
 		"mappedfile":          1,
 		"internal/checkpoint": 1,
@@ -49,7 +50,6 @@ var ours = house{
 		"internal/layout":    2,
 		"internal/marks":     2,
 		"internal/crashdisk": 2,
-		"internal/fusefs":    2,
 
 		"store":   3,
 		"inspect": 3,
