@@ -145,15 +145,27 @@ func (f *File) Flush(from, to int64) error {
 // sync by whoever opens the file next would succeed without writing. Only the
 // file's writer may call it.
 func (f *File) Redirty(from, to int64) error {
-	data, err := f.Bytes()
-	if err != nil {
-		return err
-	}
 	if f.how.ReadOnly {
 		return fmt.Errorf("%s: %w", f.path, ErrReadOnly)
 	}
+	r, err := f.mapped()
+	if err != nil {
+		return err
+	}
+	if d, ok := r.(interface{ Redirty(from, to int64) }); ok {
+		d.Redirty(from, to)
+		return nil
+	}
 	const page = 4096 // or a part of one
-	for at := from / page * page; at+4 <= to; at += page {
+	data := r.Bytes()
+	for at := from / page * page; at < to; at += page {
+		if at+4 > f.size {
+			// By way of a buffer, for the reason below.
+			var rest [4]byte
+			n := copy(rest[:], data[at:])
+			copy(data[at:], rest[:n])
+			break
+		}
 		// Atomic, because a plain store of what was just loaded may be left
 		// out by the compiler.
 		p := (*uint32)(unsafe.Pointer(&data[at]))
@@ -180,32 +192,6 @@ func (f *File) ZeroFrom(pos int64) error {
 		return err
 	}
 	return r.Flush(pos, f.size-pos)
-}
-
-// Rewrite writes the bytes [from, to) of the file (positions in it) as they are,
-// so that a later Flush takes them to the disk once more. It is for pages that a
-// failed flush left in memory, on no disk, and marked clean. Only the file's
-// writer may call it, and not beside readers of those bytes.
-func (f *File) Rewrite(from, to int64) error {
-	if f.how.ReadOnly {
-		return fmt.Errorf("%s: rewrite: %w", f.path, ErrReadOnly)
-	}
-	r, err := f.mapped()
-	if err != nil {
-		return err
-	}
-	if w, ok := r.(interface{ Rewrite(from, to int64) }); ok {
-		w.Rewrite(from, to)
-		return nil
-	}
-	var page [4 << 10]byte
-	for data := r.Bytes()[from:to]; len(data) > 0; {
-		// By way of a buffer: a store of what was just loaded may be left out.
-		n := copy(page[:], data)
-		copy(data, page[:n])
-		data = data[n:]
-	}
-	return nil
 }
 
 // NextData returns the first position at or after pos that may hold something

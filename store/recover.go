@@ -156,9 +156,6 @@ func (s *Store) conclude(p plan, d *dispatcher, found commitlog.Recovery) error 
 	// Nothing was written behind the end of a store that was closed in order
 	// and not touched since.
 	clean := p.kind == CleanClose && found.End == p.from.Offset && found.Stop.Kind != commitlog.StopDamaged
-	if err := s.rewrite(p.flushed, found.End); err != nil {
-		return err
-	}
 	if err := s.log.Start(found.End, min(p.flushed, found.End), found.LastTime, clean); err != nil {
 		return err
 	}
@@ -181,25 +178,6 @@ func (s *Store) conclude(p plan, d *dispatcher, found commitlog.Recovery) error 
 	// now is not durable yet.
 	s.session.Flushed = found.End
 	return s.marks.Save(s.session)
-}
-
-// rewrite writes the log from `from` on once more if a flush has failed. Without
-// it the next flush would succeed and leave a hole on disk, below messages that
-// are acknowledged as durable.
-func (s *Store) rewrite(from, end message.Offset) error {
-	if !s.marks.Failed() {
-		return nil
-	}
-	for _, f := range s.log.Files().Files() {
-		lo, hi := max(int64(from), f.Base()), min(int64(end), f.End())
-		if lo >= hi {
-			continue
-		}
-		if err := f.Rewrite(lo-f.Base(), hi-f.Base()); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // report fills in what Stats and the Recovered event say.

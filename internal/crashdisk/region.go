@@ -86,10 +86,10 @@ func (r *region) Zero(off, n int64) error {
 	return nil
 }
 
-// Rewrite makes pages dirty again that a failed flush dropped: the interface
-// that mappedfile.File.Rewrite looks for. Storing the same bytes would do that
-// with a kernel, and is not noticed here.
-func (r *region) Rewrite(from, to int64) {
+// Redirty makes pages dirty again that a failed flush dropped: the interface
+// that mappedfile.File.Redirty looks for. Storing the same bytes does that with a
+// kernel, and is not noticed here.
+func (r *region) Redirty(from, to int64) {
 	d := r.disk
 	d.mu.Lock()
 	defer d.mu.Unlock()

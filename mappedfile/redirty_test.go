@@ -13,10 +13,10 @@ import (
 	"github.com/stelelog/stele/mappedfile"
 )
 
-// TestRewrite leaves every byte as it was, in the range and around it.
-func TestRewrite(t *testing.T) {
+// TestRedirty leaves every byte as it was, in the range and around it.
+func TestRedirty(t *testing.T) {
 	t.Parallel()
-	const size = 5*4096 + 100
+	const size = 5*4096 + 2
 	o := mappedfile.Options{Dir: t.TempDir(), FileSize: size}
 	q, err := mappedfile.OpenQueue(o)
 	require.NoError(t, err)
@@ -29,8 +29,8 @@ func TestRewrite(t *testing.T) {
 		data[i] = byte(rng.Uint32())
 	}
 	want := bytes.Clone(data)
-	for _, r := range [][2]int64{{0, size}, {1, size - 1}, {4095, 4097}, {100, 100}, {size, size}} {
-		require.NoError(t, f.Rewrite(r[0], r[1]))
+	for _, r := range [][2]int64{{0, size}, {1, size - 1}, {4095, 4097}, {100, 100}, {size, size}, {5 * 4096, size}, {4095, 4098}} {
+		require.NoError(t, f.Redirty(r[0], r[1]))
 		require.Equal(t, want, data)
 	}
 	require.NoError(t, f.Flush(0, size))
@@ -40,5 +40,5 @@ func TestRewrite(t *testing.T) {
 	q, err = mappedfile.OpenQueue(o)
 	require.NoError(t, err)
 	defer q.Close()
-	require.ErrorIs(t, q.First().Rewrite(0, size), mappedfile.ErrReadOnly)
+	require.ErrorIs(t, q.First().Redirty(0, size), mappedfile.ErrReadOnly)
 }
