@@ -17,7 +17,7 @@ func mappedAt(addr uintptr) string {
 	if err != nil {
 		return ""
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // it was only read
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		var from, to uintptr
 		if n, _ := fmt.Sscanf(lines.Text(), "%x-%x ", &from, &to); n != 2 || addr < from || addr >= to {
