@@ -13,12 +13,14 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/stelelog/stele/internal/crashdisk"
+	"github.com/stelelog/stele/internal/fusefs"
 	"github.com/stelelog/stele/mappedfile"
 )
 
 const page = 4096
 
 func TestMain(m *testing.M) {
+	fusefs.Main()
 	if path := os.Getenv(lockHelperEnv); path != "" {
 		os.Exit(lockHelper(path))
 	}

@@ -12,12 +12,29 @@ import (
 
 func fdatasync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }
 
+// tellsData reports whether the file system can be asked where data is. A FUSE
+// server can't: the kernel does not hand it the dirty pages first, so that what
+// was just written through a mapping counts as a hole.
+func tellsData(f *os.File) bool {
+	var st unix.Statfs_t
+	for {
+		err := unix.Fstatfs(int(f.Fd()), &st)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		return err == nil && st.Type != unix.FUSE_SUPER_MAGIC
+	}
+}
+
 // NextData asks the file system where the next written bytes are. Blocks that
 // are reserved and unwritten count as none.
 func (r *osRegion) NextData(off int64) int64 {
 	at := off
 	// A file that can't be opened again has no answer, and that is one.
 	_ = r.withFile(os.O_RDONLY, func(f *os.File) error {
+		if !tellsData(f) {
+			return nil
+		}
 		next, err := unix.Seek(int(f.Fd()), off, unix.SEEK_DATA)
 		switch {
 		case errors.Is(err, unix.ENXIO):
@@ -41,6 +58,9 @@ func reserve(f *os.File, data []byte, off, n int64) error {
 // zeroRange zeroes only the stretches that hold data, so that a sparse file
 // stays sparse and blocks that are reserved and unwritten stay as they are.
 func zeroRange(f *os.File, data []byte, off, n int64) error {
+	if !tellsData(f) {
+		return zeroStretch(f, data, off, n)
+	}
 	fd, end := int(f.Fd()), off+n
 	for off < end {
 		from, err := unix.Seek(fd, off, unix.SEEK_DATA)

@@ -17,10 +17,10 @@
 // The server runs in a process of its own. A goroutine that touches a mapped
 // page waits in the kernel until the server has answered, and the runtime does
 // not know that it waits: a server in the same process could be stopped by the
-// garbage collector, which waits for that very goroutine. A test runs its own
-// binary again as that process, which calls Serve; Start connects to it. The
-// server takes its mounts away, lazily, when its standard input ends or its
-// time is up, so that no mount outlives its test and no test hangs on one.
+// garbage collector, which waits for that very goroutine. Start runs the test
+// binary again as that process; TestMain calls Main for it. The server takes its
+// mounts away, lazily, when its standard input ends, and dies when its time is
+// up, so that no mount outlives its test and no test hangs on one.
 //
 // # What is durable
 //

@@ -9,7 +9,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -22,16 +21,8 @@ import (
 	"github.com/stelelog/stele/internal/fusefs"
 )
 
-const serverEnv = "STELE_FUSEFS_TEST_SERVER"
-
 func TestMain(m *testing.M) {
-	if os.Getenv(serverEnv) != "" {
-		if err := fusefs.Serve(os.Stdin, os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		os.Exit(0)
-	}
+	fusefs.Main()
 	goleak.VerifyTestMain(m)
 }
 
@@ -49,11 +40,8 @@ func newRig(t *testing.T, m fusefs.Mode) *rig {
 	if err := fusefs.Available(); err != nil {
 		t.Skipf("FUSE is not tested here: %v", err)
 	}
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), serverEnv+"=1")
-	cmd.Stderr = os.Stderr
 	r := &rig{t: t, dir: t.TempDir(), mode: m} // removed after the server is gone
-	c, err := fusefs.Start(cmd, 30*time.Second)
+	c, err := fusefs.Start(30 * time.Second)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	r.Client = c
@@ -292,9 +280,7 @@ func TestNoMountOutlivesTheServer(t *testing.T) {
 		t.Skipf("FUSE is not tested here: %v", err)
 	}
 	for _, kill := range []bool{false, true} {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), serverEnv+"=1")
-		c, err := fusefs.Start(cmd, 30*time.Second)
+		c, err := fusefs.Start(30 * time.Second)
 		require.NoError(t, err)
 		disk, err := c.NewDisk()
 		require.NoError(t, err)
@@ -306,7 +292,7 @@ func TestNoMountOutlivesTheServer(t *testing.T) {
 		f, err := os.Create(filepath.Join(dir, "f"))
 		require.NoError(t, err)
 		if kill {
-			require.NoError(t, cmd.Process.Kill())
+			require.NoError(t, c.Kill())
 			require.Error(t, c.Close())
 		} else {
 			require.NoError(t, c.Close())

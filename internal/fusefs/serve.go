@@ -23,9 +23,9 @@ type server struct {
 	mounts map[string]*fuse.Server
 }
 
-// Serve answers the requests of a Client until in ends, takes all mounts away,
+// serve answers the requests of a Client until in ends, takes all mounts away,
 // and returns. When the Client's timeout passes it ends the process.
-func Serve(in io.Reader, out io.Writer) error {
+func serve(in io.Reader, out io.Writer) error {
 	s := &server{disks: map[int]*Disk{}, mounts: map[string]*fuse.Server{}}
 	dec, enc := gob.NewDecoder(in), gob.NewEncoder(out)
 	for {
