@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
 )
 
@@ -46,7 +47,8 @@ func (r Result) End() message.Offset { return r.Offset + message.Offset(r.Size) 
 // return, not on disk; wait for that with WaitFlushed. The error is
 // ErrRecordTooLarge, ErrPoisoned, ErrClosed, or why a new file could not be had
 // (mappedfile.ErrDiskFull among others); then nothing was written, and the
-// sequence has not moved. Append allocates nothing, but for the roll to a new
+// sequence has not moved. A fault in the mapping (mappedfile.ErrFault) poisons
+// the log. Append allocates nothing, but for the roll to a new
 // file.
 func (l *Log) Append(it Item) (Result, error) {
 	if n := len(it.Record); int64(n)+message.FillerSize > l.FileSize() {
@@ -55,14 +57,33 @@ func (l *Log) Append(it Item) (Result, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	r, err := l.append(it)
+	if err != nil {
+		return Result{}, l.fatal(err)
+	}
+	return r, nil
+}
+
+// append is Append under the lock.
+func (l *Log) append(it Item) (r Result, err error) {
+	defer mappedfile.Disarm(mappedfile.Arm(), &err)
 	pos, err := l.room(len(it.Record))
 	if err != nil {
 		return Result{}, err
 	}
 	now := l.now()
-	r := l.put(it, pos, now)
+	r = l.put(it, pos, now)
 	l.publish(pos+len(it.Record), now)
 	return r, nil
+}
+
+// fatal poisons the log when err is a fault in the tail's mapping: the file was
+// cut, or its disk is gone, and what else of it is lost can't be told.
+func (l *Log) fatal(err error) error {
+	if errors.Is(err, mappedfile.ErrFault) {
+		return l.poison(err)
+	}
+	return err
 }
 
 // AppendBatch writes records one behind the other in one file, with one store
@@ -84,17 +105,19 @@ func (l *Log) AppendBatch(items []Item, results []Result) error {
 	results = results[:len(items)] // panics here, before anything is written
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	pos, err := l.room(total)
-	if err != nil {
-		return err
-	}
-	now := l.now()
-	for i := range items {
-		results[i] = l.put(items[i], pos, now)
-		pos += len(items[i].Record)
-	}
-	l.publish(pos, now)
-	return nil
+	return l.fatal(mappedfile.Guard(func() error {
+		pos, err := l.room(total)
+		if err != nil {
+			return err
+		}
+		now := l.now()
+		for i := range items {
+			results[i] = l.put(items[i], pos, now)
+			pos += len(items[i].Record)
+		}
+		l.publish(pos, now)
+		return nil
+	}))
 }
 
 // put places one record at pos of the tail. l.mu is held and there is room.

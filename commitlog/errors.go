@@ -13,10 +13,11 @@ import (
 var (
 	// ErrClosed is returned after Close.
 	ErrClosed = errors.New("commit log closed")
-	// ErrPoisoned is returned by every append after a flush failed. What the
-	// kernel did with the pages of a failed flush cannot be known, so nothing
-	// is acknowledged any more; reads go on. Reopening recovers what is there.
-	ErrPoisoned = errors.New("commit log poisoned by a failed flush")
+	// ErrPoisoned is returned by every append after a flush failed, or a write
+	// to the mapping. What the kernel did with the pages of a failed flush
+	// cannot be known, so nothing is acknowledged any more; reads go on.
+	// Reopening recovers what is there.
+	ErrPoisoned = errors.New("commit log poisoned by a failed flush or write")
 	// ErrFlushTimeout is returned when a message is in the log but its flush
 	// was not confirmed in time: it may or may not be durable.
 	ErrFlushTimeout = errors.New("stored, but the flush was not confirmed in time")

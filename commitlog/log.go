@@ -118,8 +118,9 @@ func (l *Log) Start(end message.Offset, flushedTo message.Offset, lastTime int64
 	case l.Err() != nil:
 		return l.Err()
 	}
-	if err := l.settleTail(int64(end), int64(flushedTo), clean); err != nil {
-		return err
+	err := mappedfile.Guard(func() error { return l.settleTail(int64(end), int64(flushedTo), clean) })
+	if err != nil {
+		return l.fatal(err)
 	}
 	l.appended.Reset(int64(end))
 	l.flushed.Reset(int64(end))
@@ -233,7 +234,7 @@ func (l *Log) now() int64 {
 	return max(l.o.Clock().UnixMilli(), l.lastTime.Load())
 }
 
-// poison records the first failure of a flush and ends every wait for it.
+// poison records the first failure and ends every wait for a flush.
 func (l *Log) poison(cause error) error {
 	err := fmt.Errorf("%w: %w", ErrPoisoned, cause)
 	if l.failure.CompareAndSwap(nil, &err) {

@@ -40,15 +40,24 @@ func (l *Log) noBytes(err error) error {
 
 // ViewRecord returns the record that begins at off. Its size and magic number
 // were looked at, and that it claims to stand at off; nothing else. The error
-// is that of View, or a CorruptError when no record begins there.
-func (l *Log) ViewRecord(off message.Offset) (mappedfile.View, error) {
+// is that of View, a CorruptError when no record begins there, or a
+// mappedfile.FaultError.
+func (l *Log) ViewRecord(off message.Offset) (v mappedfile.View, err error) {
+	err = mappedfile.Guard(func() error {
+		v, err = l.viewRecord(off)
+		return err
+	})
+	return v, err
+}
+
+func (l *Log) viewRecord(off message.Offset) (mappedfile.View, error) {
 	head, err := l.View(off, message.FillerSize)
 	if err != nil {
 		return head, err
 	}
+	defer head.Release()
 	size, kind, err := message.Peek(head.Bytes())
 	path := head.File().Path()
-	head.Release()
 	switch {
 	case err == nil && kind == message.KindFiller:
 		err = fmt.Errorf("%w: a filler", message.ErrMagic)
@@ -65,9 +74,11 @@ func (l *Log) ViewRecord(off message.Offset) (mappedfile.View, error) {
 	if err != nil {
 		return mappedfile.View{}, err
 	}
+	held := v
+	defer held.Release() // also when the next line faults
 	if at := message.Record(v.Bytes()).PhysicalOffset(); at != off {
-		v.Release()
 		return mappedfile.View{}, &CorruptError{Path: path, Offset: off, Cause: fmt.Errorf("%w: it says %d", ErrPosition, at)}
 	}
+	held = mappedfile.View{}
 	return v, nil
 }

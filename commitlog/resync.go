@@ -35,7 +35,6 @@ func (s *Scanner) resync() (int64, error) {
 			return 0, s.log.noBytes(err)
 		}
 		at := s.search(v, from, min(s.to, f.End()))
-		v.Release()
 		if at >= 0 {
 			return at, nil
 		}
@@ -45,8 +44,9 @@ func (s *Scanner) resync() (int64, error) {
 }
 
 // search returns the position of the first intact record that begins in
-// [from, to) of the file that v holds, or -1.
+// [from, to) of the file that v holds, or -1. It releases v.
 func (s *Scanner) search(v mappedfile.View, from, to int64) int64 {
+	defer v.Release()
 	f, data := v.File(), v.Bytes()
 	base := f.Base()
 	at := from

@@ -99,11 +99,23 @@ func (l *Log) Scan(from, to message.Offset, o ScanOptions) *Scanner {
 	return &Scanner{log: l, o: o, pos: int64(from), to: int64(to), torn: math.MaxInt64, dec: message.Decoder{Check: o.Check}}
 }
 
-// Next moves on and reports whether there is an item.
-func (s *Scanner) Next() bool {
+// Next moves on and reports whether there is an item. A fault in the file's
+// mapping ends the scan with StopError.
+func (s *Scanner) Next() (more bool) {
 	if s.stop.Kind != 0 {
 		return false
 	}
+	err := mappedfile.Guard(func() error {
+		more = s.next()
+		return nil
+	})
+	if err != nil {
+		return s.end(StopError, err)
+	}
+	return more
+}
+
+func (s *Scanner) next() bool {
 	for {
 		if s.pos >= s.to {
 			return s.end(StopEnd, nil)

@@ -42,14 +42,23 @@ func (e *FaultError) Unwrap() []error { return []error{ErrFault, e.Cause} }
 // writing is written in part; the locks and references that it held are its own
 // to give back, by defer. Guard allocates nothing and takes a few nanoseconds.
 func Guard(do func() error) (err error) {
-	before := debug.SetPanicOnFault(true)
-	defer func() {
-		debug.SetPanicOnFault(before)
-		if r := recover(); r != nil {
-			err = asFault(r)
-		}
-	}()
+	defer Disarm(Arm(), &err)
 	return do()
+}
+
+// Arm and Disarm are Guard without a function, for the few places where a
+// closure costs too much. From Arm on a fault is a panic; the deferred Disarm
+// sets *err to a FaultError if there was one:
+//
+//	defer mappedfile.Disarm(mappedfile.Arm(), &err)
+func Arm() (before bool) { return debug.SetPanicOnFault(true) }
+
+// Disarm ends what Arm began. It must be deferred itself.
+func Disarm(before bool, err *error) {
+	debug.SetPanicOnFault(before)
+	if r := recover(); r != nil {
+		*err = asFault(r)
+	}
 }
 
 // asFault is the error for a recovered panic. One that is no fault goes on.
