@@ -61,7 +61,10 @@ func (b *Batch) Bytes() int { return b.bytes }
 // All decodes the messages one by one, in order. Body and properties of each
 // are views: valid until Release, not to be written; message.Message.Clone
 // makes a copy that lasts. A message that is damaged comes as a
-// *commitlog.CorruptError, and the iteration goes on behind it.
+// *commitlog.CorruptError, one whose page the disk can't deliver as a
+// *mappedfile.FaultError, and the iteration goes on behind it. Each byte was
+// read once when a message is yielded; who fears that its file is cut after that
+// works on it in a mappedfile.Guard.
 func (b *Batch) All() iter.Seq2[*message.Message, error] {
 	return func(yield func(*message.Message, error) bool) {
 		if b.decoded == nil && len(b.records) > 0 {
@@ -72,8 +75,8 @@ func (b *Batch) All() iter.Seq2[*message.Message, error] {
 			m := &b.decoded[i]
 			// A topic that is there already is compared and kept, not made anew.
 			m.Topic = b.Topic
-			var err error
-			if err = b.decode(&dec, i, m); err != nil {
+			err := mappedfile.Guard(func() error { return b.decode(&dec, i, m) })
+			if err != nil {
 				m = nil
 			}
 			if !yield(m, err) {

@@ -87,6 +87,11 @@ func (s *Store) checkpointLoop(ctx context.Context) {
 // and then says so, in Stele's marks and in RocketMQ's checkpoint. clean is for
 // the last one of a store that is closed.
 func (s *Store) saveCheckpoint(clean bool) error {
+	// The checkpoint and the marks are mapped.
+	return mappedfile.Guard(func() error { return s.writeCheckpoint(clean) })
+}
+
+func (s *Store) writeCheckpoint(clean bool) error {
 	s.posMu.Lock()
 	pos := s.pos
 	s.posMu.Unlock()

@@ -12,6 +12,7 @@ import (
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/consumequeue"
 	"github.com/stelelog/stele/internal/marks"
+	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
 )
 
@@ -167,7 +168,8 @@ func (d *dispatcher) run(ctx context.Context) error {
 			continue
 		}
 		sc.Extend(limit)
-		if err := d.drain(ctx, sc); err != nil {
+		// Queues, marks and records are mapped.
+		if err := mappedfile.Guard(func() error { return d.drain(ctx, sc) }); err != nil {
 			return err
 		}
 	}

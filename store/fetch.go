@@ -96,7 +96,7 @@ func (s *Store) fetch(q *consumequeue.Queue, from message.QueueOffset, limit Lim
 	for !b.full {
 		entries, err := q.Read(b.Next, limit.Messages-b.Len())
 		if err == nil && entries.Len() > 0 {
-			err = b.collect(entries, limit)
+			err = mappedfile.Guard(func() error { return b.collect(entries, limit) })
 		}
 		n := entries.Len()
 		entries.Release()
@@ -201,6 +201,15 @@ func (s *Store) Get(off message.Offset) (*message.Message, error) {
 		return nil, s.storeError(err)
 	}
 	defer v.Release()
+	var m *message.Message
+	err = mappedfile.Guard(func() (err error) {
+		m, err = decodeCopy(v, off)
+		return err
+	})
+	return m, err
+}
+
+func decodeCopy(v mappedfile.View, off message.Offset) (*message.Message, error) {
 	dec := message.Decoder{Check: message.CheckAll}
 	var m message.Message
 	if err := dec.Decode(v.Bytes(), &m); err != nil {

@@ -58,7 +58,8 @@ func Open(dir string, o Options) (*Store, error) {
 	if s.lock, err = o.Disk.Lock(s.path(layout.Lock)); err != nil {
 		return nil, err
 	}
-	if err := s.open(fresh, start); err != nil {
+	// The recovery reads and writes mappings throughout.
+	if err := mappedfile.Guard(func() error { return s.open(fresh, start) }); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", dir, err), s.abandon())
 	}
 	return s, nil
@@ -157,7 +158,12 @@ func (s *Store) storeTime(off message.Offset, size int32) (int64, error) {
 		return 0, err
 	}
 	defer v.Release()
-	return message.Record(v.Bytes()).StoreTimestamp(), nil
+	var ms int64
+	err = mappedfile.Guard(func() error {
+		ms = message.Record(v.Bytes()).StoreTimestamp()
+		return nil
+	})
+	return ms, err
 }
 
 // past is what the directory says about its last owner.

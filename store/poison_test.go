@@ -334,7 +334,7 @@ func TestConcurrentUse(t *testing.T) {
 // was appended before is there, and no fetch passes over a message.
 func TestCloseBesideUse(t *testing.T) {
 	t.Parallel()
-	for range 30 {
+	for range 12 {
 		d := crashdisk.New()
 		s := openStore(t, d)
 		appendMany(t, s, 200, 0)
