@@ -57,7 +57,8 @@ type tail struct {
 //
 // After an error, mappedfile.ErrDiskFull being the likely one, the queue is as
 // it was, and the same Put may be tried again. The entry is not durable before
-// Set.Flush.
+// Set.Flush. The caller guards a run of puts (mappedfile.Guard): the file may
+// have been cut.
 func (q *Queue) Put(at message.QueueOffset, e Entry) (PutResult, error) {
 	if !e.Valid() {
 		return 0, fmt.Errorf("queue %s/%d, offset %d: %w: %+v", q.topic, q.id, at, ErrInvalidEntry, e)

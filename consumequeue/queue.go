@@ -90,7 +90,8 @@ func (e Entries) First() message.QueueOffset { return e.first }
 func (e Entries) Len() int { return len(e.view.Bytes()) / EntrySize }
 
 // At returns entry i, counted from 0: the one at First()+i. It panics when i is
-// outside [0, Len()), like an index of a slice.
+// outside [0, Len()), like an index of a slice. The caller guards it
+// (mappedfile.Guard): it reads the mapping.
 func (e Entries) At(i int) Entry { return DecodeEntry(e.view.Bytes()[i*EntrySize:]) }
 
 // Release gives the entries back. Releasing twice does nothing.
@@ -120,12 +121,16 @@ func (q *Queue) EntryAt(at message.QueueOffset) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
+	defer es.Release()
 	if es.Len() == 0 {
 		return Entry{}, q.outside(at)
 	}
-	e := es.At(0)
-	es.Release()
-	return e, nil
+	var e Entry
+	err = mappedfile.Guard(func() error {
+		e = es.At(0)
+		return nil
+	})
+	return e, q.wrap(err)
 }
 
 // view borrows the entries [from, to), or those that lie in the first one's
@@ -176,9 +181,13 @@ func (q *Queue) wrap(err error) error {
 // Min, when all that the queue names has expired. ok is false when the queue
 // holds none.
 func (q *Queue) Last() (e Entry, at message.QueueOffset, ok bool, err error) {
-	e, i, err := q.lastValid(0, q.max.Load())
+	var i int64
+	err = mappedfile.Guard(func() error {
+		e, i, err = q.lastValid(0, q.max.Load())
+		return err
+	})
 	if err != nil {
-		return Entry{}, 0, false, err
+		return Entry{}, 0, false, q.wrap(err)
 	}
 	return e, message.QueueOffset(i), i >= 0, nil
 }
@@ -199,14 +208,21 @@ func (q *Queue) lastValid(lo, hi int64) (Entry, int64, error) {
 		if err != nil {
 			return Entry{}, 0, err
 		}
-		for i := es.Len() - 1; i >= 0; i-- {
-			if e := es.At(i); e.Valid() {
-				es.Release()
-				return e, from + int64(i), nil
-			}
+		if e, i, ok := es.lastValid(); ok {
+			return e, from + i, nil
 		}
-		es.Release()
 		hi = from
 	}
 	return Entry{}, -1, nil
+}
+
+// lastValid returns the last valid entry, and releases them all.
+func (e Entries) lastValid() (Entry, int64, bool) {
+	defer e.Release()
+	for i := e.Len() - 1; i >= 0; i-- {
+		if u := e.At(i); u.Valid() {
+			return u, int64(i), true
+		}
+	}
+	return Entry{}, 0, false
 }

@@ -56,7 +56,7 @@ type ending struct {
 // that a Flush covered. (FlushAll is for when that is not so.) Recover runs
 // before there is a writer or a reader, and leaves nothing mapped.
 func (q *Queue) Recover(below message.Offset, how Trust) error {
-	err := q.recover(below, how)
+	err := mappedfile.Guard(func() error { return q.recover(below, how) })
 	for _, f := range q.files.Files() {
 		err = errors.Join(err, f.Drop())
 	}
@@ -244,7 +244,9 @@ func (u units) zeroAt(i int64) bool {
 // follows it, and keeps entries of a former life from being taken for new ones
 // by a later recovery. What it does is durable on return. With TrustOrder the
 // entry behind Max tells whether there is anything.
-func (q *Queue) Trim(how Trust) error { return q.wrap(q.trim(how)) }
+func (q *Queue) Trim(how Trust) error {
+	return q.wrap(mappedfile.Guard(func() error { return q.trim(how) }))
+}
 
 func (q *Queue) trim(how Trust) error {
 	switch {
@@ -321,7 +323,7 @@ func each(queues []*Queue, parallelism int, do func(*Queue) error) error {
 				if i >= int64(len(queues)) {
 					return
 				}
-				if err := do(queues[i]); err != nil {
+				if err := mappedfile.Guard(func() error { return do(queues[i]) }); err != nil {
 					cancel(err)
 				}
 			}

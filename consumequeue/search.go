@@ -34,6 +34,18 @@ func (q *Queue) OffsetByTime(ms int64, b Boundary) (message.QueueOffset, error) 
 	if q.set.o.StoreTime == nil {
 		return 0, q.wrap(ErrNoStoreTime)
 	}
+	var at int64
+	err := mappedfile.Guard(func() (err error) {
+		at, err = q.offsetByTime(ms, b)
+		return err
+	})
+	if err != nil {
+		return 0, q.wrap(err)
+	}
+	return message.QueueOffset(max(at, q.min.Load())), nil
+}
+
+func (q *Queue) offsetByTime(ms int64, b Boundary) (int64, error) {
 	lo, hi := q.min.Load(), q.max.Load()
 	at, _, err := q.search(lo, hi, func(e Entry) (bool, error) {
 		t, err := q.set.o.StoreTime(e.Offset, e.Size)
@@ -48,10 +60,7 @@ func (q *Queue) OffsetByTime(ms int64, b Boundary) (message.QueueOffset, error) 
 	if err == nil && b == Upper {
 		_, at, err = q.lastValid(lo, at)
 	}
-	if err != nil {
-		return 0, q.wrap(err)
-	}
-	return message.QueueOffset(max(at, q.min.Load())), nil
+	return at, err
 }
 
 // search returns the first valid entry in [lo, hi) that reached is true for, or
@@ -95,16 +104,25 @@ func (q *Queue) nextValid(from, to int64) (int64, Entry, error) {
 		if err != nil {
 			return 0, Entry{}, err
 		}
-		for i := range es.Len() {
-			if e := es.At(i); e.Valid() {
-				es.Release()
-				return from + int64(i), e, nil
-			}
+		i, e, ok := es.firstValid()
+		if from += i; ok {
+			return from, e, nil
 		}
-		from += int64(es.Len())
-		es.Release()
 	}
 	return to, Entry{}, nil
+}
+
+// firstValid returns the first valid entry, or Len() where there is none, and
+// releases them all.
+func (e Entries) firstValid() (int64, Entry, bool) {
+	n := e.Len()
+	defer e.Release()
+	for i := range n {
+		if u := e.At(i); u.Valid() {
+			return int64(i), u, true
+		}
+	}
+	return int64(n), Entry{}, false
 }
 
 // CorrectMin moves Min up to the first entry whose record lies at or above
@@ -113,7 +131,7 @@ func (q *Queue) nextValid(from, to int64) (int64, Entry, error) {
 func (q *Queue) CorrectMin(logMin message.Offset) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.wrap(q.correctMin(logMin))
+	return q.wrap(mappedfile.Guard(func() error { return q.correctMin(logMin) }))
 }
 
 // correctMin does it. q.mu is held.
@@ -156,10 +174,13 @@ func (q *Queue) RemoveBefore(logMin message.Offset) (int, error) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n, err := q.removeBefore(logMin)
-	if err == nil {
-		err = q.correctMin(logMin)
-	}
+	n := 0
+	err := mappedfile.Guard(func() (err error) {
+		if n, err = q.removeBefore(logMin); err == nil {
+			err = q.correctMin(logMin)
+		}
+		return err
+	})
 	return n, q.wrap(err)
 }
 

@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"iter"
 	"math"
-	"runtime/debug"
 
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/mappedfile"
@@ -44,8 +43,6 @@ func (d *Dir) Messages(ctx context.Context, f Filter) iter.Seq2[Record, error] {
 		}
 		defer func() { _ = log.Close() }() // read-only: nothing can be lost
 		w := &walk{ctx: ctx, log: log, match: newMatcher(f), yield: yield, last: -1}
-		// A fault in the mapping becomes a panic that step turns into an error.
-		defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 		from, err := w.start()
 		if err == nil {
 			err = w.run(from)
@@ -252,7 +249,7 @@ func (w *walk) stopped() (more bool, err error) {
 		// The owner expired the file since it was listed.
 		f := w.log.Files().Find(int64(stop.Offset))
 		if f == nil || f == w.log.Files().Last() || !errors.Is(stop.Err, fs.ErrNotExist) {
-			return false, stop.Err
+			return false, unreadable(stop.Err)
 		}
 		w.last = -1
 		w.rescan(message.Offset(f.End()))

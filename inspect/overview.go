@@ -6,7 +6,6 @@ package inspect
 import (
 	"context"
 	"errors"
-	"runtime/debug"
 
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/consumequeue"
@@ -99,7 +98,6 @@ func (p Problem) MarshalJSON() ([]byte, error) { return appendText(nil, p.Error(
 // names. What is wrong with the store is in Overview.Problems; the error is
 // that of ctx, ErrUnreadable, or what the file system said.
 func (d *Dir) Overview(ctx context.Context) (*Overview, error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	o := &Overview{
 		Path: d.path, CommitLog: LogOverview{Dir: d.log},
 		Topics: []TopicOverview{}, Queues: []QueueOverview{}, Config: []string{}, NotShown: []string{}, Problems: []Problem{},

@@ -4,8 +4,8 @@
 package inspect
 
 import (
+	"errors"
 	"fmt"
-	"runtime"
 
 	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
@@ -40,22 +40,13 @@ func recordAt(f *mappedfile.File, off int64) (message.Message, bool) {
 	return m, ok
 }
 
-// guard runs do and turns a fault in mapped memory into an error. The caller
-// has debug.SetPanicOnFault set. Every other panic goes on.
-func guard(do func() error) (err error) {
-	defer func() {
-		r := recover()
-		if r == nil {
-			return
-		}
-		fault, ok := r.(interface {
-			runtime.Error
-			Addr() uintptr
-		})
-		if !ok {
-			panic(r)
-		}
-		err = fmt.Errorf("%w: %w", ErrUnreadable, fault)
-	}()
-	return do()
+// guard runs do and turns a fault in mapped memory into ErrUnreadable.
+func guard(do func() error) error { return unreadable(mappedfile.Guard(do)) }
+
+// unreadable is ErrUnreadable for a memory fault, once.
+func unreadable(err error) error {
+	if err == nil || !errors.Is(err, mappedfile.ErrFault) || errors.Is(err, ErrUnreadable) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUnreadable, err)
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"iter"
 	"math"
-	"runtime/debug"
 	"strconv"
 
 	"github.com/stelelog/stele/commitlog"
@@ -47,7 +46,6 @@ type QueueRange struct {
 // *mappedfile.FileError, ErrUnreadable, the error of ctx.
 func (d *Dir) Queue(ctx context.Context, topic string, id int32, r QueueRange) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 		if err := d.queue(ctx, topic, id, r, yield); err != nil && !errors.Is(err, errStop) {
 			yield(Entry{}, err)
 		}

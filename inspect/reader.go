@@ -63,7 +63,7 @@ func (r *reader) storeTime(e consumequeue.Entry) int64 {
 func (r *reader) close() { r.view.Release() }
 
 // openQueues lists the consume queues as they are now and finds where each of
-// them begins and ends. The caller has debug.SetPanicOnFault set.
+// them begins and ends.
 func (d *Dir) openQueues() (*consumequeue.Set, error) {
 	set, err := consumequeue.OpenSet(consumequeue.Options{Dir: d.queues(), ReadOnly: true})
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/stelelog/stele/internal/layout"
 	"github.com/stelelog/stele/internal/marks"
 	"github.com/stelelog/stele/internal/watermark"
+	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
 	"github.com/stelelog/stele/topicmeta"
 )
@@ -89,7 +90,11 @@ func (s *Store) poison(cause error) {
 	if !s.failure.CompareAndSwap(nil, &err) {
 		return
 	}
-	s.marks.SetFailed(true)
+	// The marks may be what was cut; then they don't count as those of a kill.
+	_ = mappedfile.Guard(func() error {
+		s.marks.SetFailed(true)
+		return nil
+	})
 	s.dispatched.Fail(err)
 	s.o.Logger.Error("store poisoned", "error", err)
 	if f := s.o.Events.Poisoned; f != nil {
