@@ -21,10 +21,39 @@ import (
 type entry struct {
 	store.AppendResult
 	body []byte
-	keep bool // it has a place in its queue
+	keep bool             // it has a place in its queue
+	msg  *message.Message // all of it, if more than the body is compared
 }
 
 func (e entry) end() message.Offset { return e.Offset + message.Offset(e.Size) }
+
+func (e entry) queue() string { return fmt.Sprintf("%s/%d", e.Topic, e.QueueID) }
+
+// same requires that got is the message in every field.
+func (e entry) same(t testing.TB, got *message.Message) {
+	t.Helper()
+	require.Equal(t, e.Topic, got.Topic, "topic at %d", e.Offset)
+	require.Equal(t, e.QueueID, got.QueueID, "queue at %d", e.Offset)
+	require.Equal(t, e.Offset, got.PhysicalOffset, "queue %s, offset %d", e.queue(), e.QueueOffset)
+	require.Equal(t, e.QueueOffset, got.QueueOffset, "queue offset at %d", e.Offset)
+	require.Equal(t, e.Size, got.Size, "size at %d", e.Offset)
+	require.Equal(t, e.StoreTime, got.StoreTimestamp, "store time at %d", e.Offset)
+	require.Equal(t, e.StoreHost, got.StoreHost, "store host at %d", e.Offset)
+	require.True(t, bytes.Equal(e.body, got.Body), "body at %d", e.Offset)
+	if e.msg == nil {
+		return
+	}
+	require.Equal(t, e.msg.Flag, got.Flag, "flag at %d", e.Offset)
+	const hosts = message.BornHostV6 | message.StoreHostV6 // follow from the hosts
+	require.Equal(t, e.msg.SysFlag&^hosts, got.SysFlag&^hosts, "system flag at %d", e.Offset)
+	require.Equal(t, e.msg.BornTimestamp, got.BornTimestamp, "born timestamp at %d", e.Offset)
+	require.Equal(t, e.msg.BornHost, got.BornHost, "born host at %d", e.Offset)
+	require.Equal(t, e.msg.ReconsumeTimes, got.ReconsumeTimes, "reconsume times at %d", e.Offset)
+	require.Equal(t, e.msg.PreparedTransactionOffset, got.PreparedTransactionOffset, "prepared offset at %d", e.Offset)
+	want, have := e.msg.Properties, got.Properties
+	have.Delete(message.PropertyCRC32)
+	require.Equal(t, string(want.Encoded()), string(have.Encoded()), "properties at %d", e.Offset)
+}
 
 // model is what a store must hold: everything that was appended, in the order of
 // the log, and up to where it was acknowledged as durable.
@@ -111,45 +140,84 @@ func (m *model) check(t testing.TB, s *store.Store) *model {
 // checkWrecked is check for a store of which more was damaged than a crash does.
 func (m *model) checkWrecked(t testing.TB, s *store.Store) *model {
 	t.Helper()
+	return m.compare(t, s, false)
+}
+
+// compare requires that s holds what was appended, and returns that. With holes
+// what was not acknowledged may be missing anywhere, else only at the end.
+func (m *model) compare(t testing.TB, s *store.Store, holes bool) *model {
+	t.Helper()
 	end := s.Stats().Appended
 	left := &model{acked: end}
 	want := map[string][]entry{}
-	for _, e := range m.entries {
-		if e.end() > end {
-			break
+	for i, e := range m.entries {
+		lost := e.end() > end
+		if !lost {
+			got, err := s.Get(e.Offset)
+			if lost = err != nil && holes && e.end() > m.acked; !lost {
+				require.NoError(t, err, "record at %d", e.Offset)
+				e.same(t, got)
+			}
+		}
+		if lost {
+			require.LessOrEqual(t, m.acked, e.Offset, "lost: the log ends at %d, acknowledged was up to %d", end, m.acked)
+			if !holes {
+				require.GreaterOrEqual(t, e.Offset, end, "record %d straddles the end of the log", i)
+				break
+			}
+			continue
 		}
 		left.entries = append(left.entries, e)
 		if e.keep {
-			k := fmt.Sprintf("%s/%d", e.Topic, e.QueueID)
-			want[k] = append(want[k], e)
+			want[e.queue()] = append(want[e.queue()], e)
 		}
-		got, err := s.Get(e.Offset)
-		require.NoError(t, err, "record at %d", e.Offset)
-		require.Equal(t, e.Topic, got.Topic)
-		require.True(t, bytes.Equal(e.body, got.Body), "body at %d", e.Offset)
-	}
-	if n := len(left.entries); n < len(m.entries) {
-		lost := m.entries[n]
-		require.LessOrEqual(t, m.acked, lost.Offset, "lost: the log ends at %d, acknowledged was up to %d", end, m.acked)
 	}
 	found := 0
 	for _, q := range s.Queues() {
 		k := fmt.Sprintf("%s/%d", q.Topic, q.QueueID)
-		require.Zero(t, q.Min, "queue %s", k)
-		all := fetchAll(t, s, q.Topic, q.QueueID)
+		all := fetchWhole(t, s, q.Topic, q.QueueID)
 		require.Len(t, all, len(want[k]), "queue %s", k)
-		for i, e := range want[k] {
-			require.Equal(t, e.Offset, all[i].PhysicalOffset, "queue %s, offset %d", k, i)
-			require.Equal(t, e.QueueOffset, all[i].QueueOffset)
-			require.True(t, bytes.Equal(e.body, all[i].Body))
+		if !holes {
+			require.Zero(t, q.Min, "queue %s", k)
+			require.EqualValues(t, len(all), q.Max, "queue %s", k)
 		}
-		found++
+		for i, e := range want[k] {
+			e.same(t, all[i])
+			if !holes {
+				require.EqualValues(t, i, e.QueueOffset, "a hole in queue %s", k)
+			}
+		}
+		if len(want[k]) > 0 {
+			found++
+		}
 	}
 	require.Equal(t, len(want), found, "queues")
 	st := s.Stats()
-	require.Empty(t, st.Recovery.Damage)
-	require.Zero(t, st.SkippedRecords)
+	if !holes {
+		require.Empty(t, st.Recovery.Damage)
+		require.Zero(t, st.SkippedRecords)
+	}
 	require.LessOrEqual(t, st.Flushed, st.Appended)
 	require.LessOrEqual(t, st.Dispatched, st.Appended)
 	return left
+}
+
+// fetchWhole returns every message of a queue, as copies, whether there are
+// holes between them or not.
+func fetchWhole(t testing.TB, s *store.Store, topic string, queue int32) (all []*message.Message) {
+	t.Helper()
+	lo, hi, err := s.Bounds(topic, queue)
+	require.NoError(t, err)
+	for from := lo; from < hi; {
+		b, err := s.Fetch(context.Background(), topic, queue, from, store.Limit{Messages: 100})
+		require.NoError(t, err)
+		require.Greater(t, b.Next, from, "queue %s/%d stands still in [%d, %d)", topic, queue, lo, hi)
+		for m, err := range b.All() {
+			require.NoError(t, err)
+			all = append(all, m.Clone())
+		}
+		from = b.Next
+		b.Release()
+	}
+	return all
 }
