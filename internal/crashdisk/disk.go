@@ -28,6 +28,7 @@ type Disk struct {
 	locks    map[string]bool
 	counts   map[counter]int
 	faults   []*Fault
+	struck   map[Op]int // operations that a fault made fail
 	capacity int64 // bytes; 0 is no limit
 	used     int64 // bytes of blocks
 }
@@ -39,7 +40,7 @@ var _ mappedfile.Disk = (*Disk)(nil)
 func New() *Disk { return newDisk(newDir(), bootID("", 0, 0)) }
 
 func newDisk(root *dir, boot string) *Disk {
-	return &Disk{root: root, bootID: boot, locks: map[string]bool{}, counts: map[counter]int{}}
+	return &Disk{root: root, bootID: boot, locks: map[string]bool{}, counts: map[counter]int{}, struck: map[Op]int{}}
 }
 
 // begin observes, locks and counts an operation. The caller unlocks d.mu,

@@ -122,11 +122,19 @@ func (d *Disk) enter(op Op, p string) error {
 		}
 		if struck == nil {
 			struck = faultError(op, p, f.Err)
+			d.struck[op]++
 			return !f.Stays
 		}
 		return false
 	})
 	return struck
+}
+
+// Failed is how often a Fault made op fail.
+func (d *Disk) Failed(op Op) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.struck[op]
 }
 
 func faultError(op Op, p string, cause error) error {

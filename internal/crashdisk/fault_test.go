@@ -349,3 +349,16 @@ func TestListAndRemoveDirectories(t *testing.T) {
 	_, err = d.DurableClone().List("a/b/c")
 	require.ErrorIs(t, err, fs.ErrNotExist)
 }
+
+func TestFailedCountsWhatFaultsStruck(t *testing.T) {
+	t.Parallel()
+	d := crashdisk.New()
+	r := create(t, d, "d/f", page)
+	d.Inject(crashdisk.Fault{Op: crashdisk.OpFlush, After: 1, Stays: true})
+	require.NoError(t, r.Flush(0, page))
+	require.Zero(t, d.Failed(crashdisk.OpFlush))
+	require.Error(t, r.Flush(0, page))
+	require.Error(t, r.Flush(0, page))
+	require.Equal(t, 2, d.Failed(crashdisk.OpFlush))
+	require.Zero(t, d.Failed(crashdisk.OpReserve))
+}
