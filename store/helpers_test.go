@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/stelelog/stele/internal/crashdisk"
+	"github.com/stelelog/stele/internal/fusefs"
 	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
 	"github.com/stelelog/stele/store"
@@ -31,6 +32,7 @@ import (
 const childEnv = "STELE_STORE_TEST_CHILD"
 
 func TestMain(m *testing.M) {
+	fusefs.Main()
 	if job := os.Getenv(childEnv); job != "" {
 		os.Exit(runChild(job))
 	}

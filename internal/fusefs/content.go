@@ -43,6 +43,14 @@ func (c *content) read(buf []byte, off int64) int {
 type file struct {
 	live, safe content
 	dirty      map[int64]bool // pages of live that may differ from safe
+	lengths    []length       // that live has had since the last sync
+}
+
+// length is one that a file was given: at once, or by a write, which may have
+// come through in part.
+type length struct {
+	size    int64
+	written bool
 }
 
 // writable returns a page of live that is not safe's as well.
@@ -65,7 +73,7 @@ func (f *file) write(data []byte, off int64) {
 		at := off + int64(done)
 		done += copy(f.writable(at / pageSize)[at%pageSize:], data[done:])
 	}
-	f.live.size = max(f.live.size, off+int64(len(data)))
+	f.grow(off+int64(len(data)), true)
 }
 
 // zero makes [off, end) read as zeros. Whole pages become holes.
@@ -90,6 +98,15 @@ func (f *file) truncate(size int64) {
 		f.zero(size, (f.live.size+pageSize-1)/pageSize*pageSize)
 	}
 	f.live.size = size
+	f.lengths = append(f.lengths, length{size: size})
+}
+
+// grow makes the file at least so long.
+func (f *file) grow(size int64, written bool) {
+	if size > f.live.size {
+		f.live.size = size
+		f.lengths = append(f.lengths, length{size, written})
+	}
 }
 
 // sync makes live safe.
@@ -102,6 +119,7 @@ func (f *file) sync() {
 		}
 	}
 	clear(f.dirty)
+	f.lengths = f.lengths[:0]
 	f.safe.size = f.live.size
 }
 
@@ -113,11 +131,15 @@ func (f *file) crash(rng *rand.Rand, luck float64) *file {
 		clone := *p
 		left.pages[i] = &clone
 	}
-	if f.live.size != f.safe.size && rng.Float64() < luck {
-		left.size = f.live.size
-		if d := f.live.size - f.safe.size; d > 1 && rng.IntN(2) == 0 {
-			left.size = f.safe.size + rng.Int64N(d)
+	for _, l := range f.lengths {
+		if rng.Float64() >= luck {
+			break
 		}
+		if d := l.size - left.size; l.written && d > 0 && rng.IntN(2) == 0 {
+			left.size += rng.Int64N(d)
+			break
+		}
+		left.size = l.size
 	}
 	for i := range f.dirty {
 		if rng.Float64() < luck {

@@ -31,8 +31,9 @@
 //     one change.
 //
 // At a power cut everything durable is there. Of the rest that the server knew
-// of there survives any subset of the 4 KiB pages, some torn at 512 bytes, any
-// length between the two, and any subset of the changed names, or their first
+// of there survives any subset of the 4 KiB pages, some torn at 512 bytes; any
+// length that the file has had since, and in the middle of a write one between
+// (a length that was set, as by ftruncate, is there or not); and any subset of the changed names, or their first
 // few in order, as with a journal. What was only in the page cache of the
 // kernel is gone.
 //

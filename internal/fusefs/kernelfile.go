@@ -79,7 +79,7 @@ func (k *kernelSide) Fallocate(_ <-chan struct{}, in *fuse.FallocateIn) fuse.Sta
 	return k.change(OpReserve, in.NodeId, func(n *inode) fuse.Status {
 		off, end := int64(in.Offset), int64(in.Offset+in.Length)
 		if in.Mode&unix.FALLOC_FL_KEEP_SIZE == 0 {
-			n.live.size = max(n.live.size, end)
+			n.grow(end, false)
 		}
 		switch in.Mode &^ unix.FALLOC_FL_KEEP_SIZE {
 		case 0:
