@@ -57,10 +57,11 @@ func (s *Store) Stats() Stats {
 	// Each watermark is read before the one that bounds it.
 	dispatched, flushed := s.Dispatched(), s.log.Flushed()
 	c := &s.counters
+	topics, queues := s.countQueues()
 	st := Stats{
 		Min: s.log.Min(), Flushed: flushed, Dispatched: dispatched, Appended: s.log.Appended(),
 		LastStoreTime: s.log.LastTime(), Files: s.log.Files().Len(), FileSize: s.log.FileSize(),
-		Topics: len(s.queues.Topics()), Queues: len(s.queues.Queues()),
+		Topics: topics, Queues: queues,
 		AppendedMessages: c.appendedMessages.Load(), AppendedBytes: c.appendedBytes.Load(),
 		DispatchedRecords: c.dispatchedRecords.Load(), SkippedRecords: c.skippedRecords.Load(),
 		Fetches: c.fetches.Load(), FetchedMessages: c.fetchedMessages.Load(), FetchedBytes: c.fetchedBytes.Load(),
@@ -71,4 +72,20 @@ func (s *Store) Stats() Stats {
 		st.Stalled = *p
 	}
 	return st
+}
+
+// countQueues counts the queues that hold or held messages, and their topics.
+// One that somebody only follows is not among them.
+func (s *Store) countQueues() (topics, queues int) {
+	last := ""
+	for _, q := range s.queues.Queues() {
+		if q.Max() == 0 {
+			continue
+		}
+		if queues++; q.Topic() != last {
+			last = q.Topic()
+			topics++
+		}
+	}
+	return topics, queues
 }

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"bytes"
 	"strconv"
 
 	"github.com/spf13/cobra"
@@ -120,7 +121,7 @@ const bodyCell = 60
 // Cells implements item.
 func (m *fetchItem) Cells() []string {
 	keys, _ := m.Properties.Get(message.PropertyKeys)
-	text := m.plain()
+	text := bytes.TrimRight(m.plain(), "\r\n") // a line of text looks like one
 	more := ""
 	if len(text) > bodyCell {
 		text, more = text[:bodyCell], "…"
