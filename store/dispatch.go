@@ -60,9 +60,12 @@ func (d *dispatcher) place(off message.Offset, m *message.Message, strict bool) 
 		return nil
 	}
 	q, err := d.queueOf(m)
-	if err != nil {
+	if errors.Is(err, consumequeue.ErrBadName) {
 		d.skip(off, err)
 		return nil
+	}
+	if err != nil {
+		return err // a disk that fails, and not the record
 	}
 	e := consumequeue.EntryOf(m)
 	before := q.Max()
