@@ -123,7 +123,11 @@ func Main() {
 // Start runs the test binary again as a server. It ends after timeout, whatever
 // it is doing. The caller must Close the Client.
 func Start(timeout time.Duration) (*Client, error) {
-	cmd := exec.Command(os.Args[0]) //nolint:gosec,noctx // itself, and it has a timeout of its own
+	if os.Getenv(serverEnv) != "" {
+		return nil, errors.New("fusefs: a server's TestMain did not call Main")
+	}
+	// Without Main it would be a test like this one: it must find none to run.
+	cmd := exec.Command(os.Args[0], "-test.run=^$") //nolint:gosec,noctx // itself, and it has a timeout of its own
 	// The race detector lets a process that ends wait for a second.
 	cmd.Env = append(os.Environ(), serverEnv+"=1", "GORACE=atexit_sleep_ms=0")
 	cmd.Stderr = os.Stderr
