@@ -36,13 +36,16 @@ var (
 	ErrFiller = errors.New("filler does not close its file")
 	// ErrEmpty marks zeros where a record was expected.
 	ErrEmpty = errors.New("zeros where a record was expected")
+	// ErrStale marks a record that stood behind the end of the log when newer
+	// ones were written before it.
+	ErrStale = errors.New("old record behind a newer end")
 	// ErrTorn marks a record whose last bytes, and with them its property CRC,
 	// never reached the disk.
 	ErrTorn = errors.New("properties end in zeros")
 )
 
 // CorruptError says which bytes of the log are damaged. Cause tells how: it
-// wraps ErrPosition, ErrFiller, ErrEmpty, ErrTorn or an error of package message.
+// wraps ErrPosition, ErrFiller, ErrEmpty, ErrTorn, ErrStale or an error of package message.
 type CorruptError struct {
 	Path   string         // the file
 	Offset message.Offset // of the damaged record, in the log

@@ -4,6 +4,8 @@
 package commitlog
 
 import (
+	"fmt"
+
 	"github.com/stelelog/stele/message"
 )
 
@@ -16,6 +18,17 @@ type RecoverOptions struct {
 	// behind it are kept. Damage at or above it is a torn tail: the log ends
 	// there.
 	Durable message.Offset
+	// Whole says that the page cache outlived the process that wrote the log:
+	// then all that it wrote is there, in order, and what is no record with one
+	// behind it is damage wherever it lies. Zeros are still the end.
+	Whole bool
+	// Queued, unless it is 0, is behind the last record that some queue names,
+	// in a log that RocketMQ wrote. RocketMQ leaves an old tail in place when it
+	// cuts a log, and new records can end where one of the old begins. So behind
+	// Queued a record that is older than the one before it is such a tail, and
+	// the log ends before it: ErrStale. (Below, a clock that was set back is the
+	// likelier reason.)
+	Queued message.Offset
 	// Time is the store time of the record before From, if known.
 	Time int64
 	// Visit, unless it is nil, is called for each record, in order. m and r are
@@ -39,12 +52,23 @@ type Recovery struct {
 func (l *Log) Recover(o RecoverOptions) (Recovery, error) {
 	res := Recovery{End: o.From, LastTime: o.Time}
 	s := l.Scan(o.From, message.Offset(l.files.End()), ScanOptions{Check: message.CheckAll, Resync: o.Durable})
-	s.time, s.torn = o.Time, int64(o.Durable)
+	s.time, s.torn, s.o.whole = o.Time, int64(o.Durable), o.Whole
+	before := o.Time
 	defer s.Close()
 	for s.Next() {
 		it := s.Item()
 		switch it.Kind {
 		case ItemRecord:
+			at := it.Message.StoreTimestamp
+			if o.Queued > 0 && it.Offset >= o.Queued && at < before {
+				res.End = it.Offset
+				res.Stop = Stop{Kind: StopDamaged, Offset: it.Offset, Err: &CorruptError{
+					Path: s.view.File().Path(), Offset: it.Offset,
+					Cause: fmt.Errorf("%w: stored at %d, the one before it at %d", ErrStale, at, before),
+				}}
+				return res, nil
+			}
+			before = at
 			if o.Visit != nil {
 				if err := o.Visit(it.Record, it.Message); err != nil {
 					return res, err

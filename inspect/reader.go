@@ -39,6 +39,8 @@ func (r *reader) read(e consumequeue.Entry, m *message.Message) error {
 		err = r.dec.Decode(v.Bytes(), m)
 		switch {
 		case err != nil:
+		case commitlog.Torn(m):
+			err = commitlog.ErrTorn
 		case m.PhysicalOffset != e.Offset:
 			err = fmt.Errorf("%w: it says %d", commitlog.ErrPosition, m.PhysicalOffset)
 		case m.Size != e.Size:

@@ -92,6 +92,8 @@ func (b *Batch) decode(dec *message.Decoder, i int, m *message.Message) error {
 	err := dec.Decode(r.data, m)
 	switch {
 	case err != nil:
+	case commitlog.Torn(m):
+		err = commitlog.ErrTorn
 	case int(m.Size) != len(r.data):
 		err = fmt.Errorf("%w: it has %d bytes, the entry says %d", ErrWrongRecord, m.Size, len(r.data))
 	case m.PhysicalOffset != r.offset:

@@ -78,8 +78,9 @@ type Recovery struct {
 	// Torn is why the log ends at End, when something stood there that is no
 	// record: the tail that a crash left, now zeroed.
 	Torn error
-	// Lost is how many bytes below the durable watermark could not be read any
-	// more at the end of the log; 0 unless the disk lost them.
+	// Lost is how many bytes at the end of the log, below the durable watermark
+	// or what a killed process had dispatched, are not there any more; 0 unless
+	// the disk or another program lost them.
 	Lost int64
 	Took time.Duration
 }

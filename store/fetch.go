@@ -212,7 +212,11 @@ func (s *Store) Get(off message.Offset) (*message.Message, error) {
 func decodeCopy(v mappedfile.View, off message.Offset) (*message.Message, error) {
 	dec := message.Decoder{Check: message.CheckAll}
 	var m message.Message
-	if err := dec.Decode(v.Bytes(), &m); err != nil {
+	err := dec.Decode(v.Bytes(), &m)
+	if err == nil && commitlog.Torn(&m) {
+		err = commitlog.ErrTorn
+	}
+	if err != nil {
 		return nil, &commitlog.CorruptError{Path: v.File().Path(), Offset: off, Cause: err}
 	}
 	return m.Clone(), nil

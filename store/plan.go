@@ -4,9 +4,13 @@
 package store
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"math"
 	"runtime"
 
+	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/consumequeue"
 	"github.com/stelelog/stele/internal/layout"
 	"github.com/stelelog/stele/internal/marks"
@@ -25,19 +29,31 @@ func (s *Store) plan(was past) (plan, error) {
 			live, ok := s.marks.Live(was.state.Session)
 			// After a failed flush what is in memory may be on no disk: then
 			// everything since the last checkpoint is written again.
-			if ok && !s.marks.Failed() && s.fits(live) {
-				p.from = live
-				return p, nil
+			if ok && !s.marks.Failed() {
+				if fit, damage := s.fits(live); fit {
+					p.from, p.damage, p.whole = live, damage, true
+					return p, nil
+				}
 			}
 			p = powerCut(was)
+			if ok {
+				p.reached = max(p.reached, live.Offset)
+			}
 		}
-		if s.fits(p.from) {
+		if fit, damage := s.fits(p.from); fit {
+			p.damage = damage
 			if p.kind == CleanClose && s.emptyAt(p.from.Offset) {
 				// Nobody has been there since. That spares a search for records
 				// behind the end, which takes long in a file of written zeros.
 				p.durable = p.from.Offset
 			}
-			return p, nil
+			if p.durable != everything {
+				return p, nil
+			}
+			// A broker may have been there since.
+			var err error
+			p.queued, err = s.queuesKnow()
+			return p, err
 		}
 		s.o.Logger.Warn("the marks do not fit the log; going by RocketMQ's rule", "safe", p.from.Offset)
 	}
@@ -64,14 +80,14 @@ func markedPlan(was past) plan {
 	case !was.abort && st.Clean:
 		// A broker may have been there since and closed it in order: then what
 		// it wrote lies behind, and counts as durable.
-		return plan{kind: CleanClose, from: st.Safe, marked: true, durable: everything, flushed: st.Flushed, trust: consumequeue.TrustOrder}
+		return plan{kind: CleanClose, from: st.Safe, marked: true, durable: everything, flushed: st.Flushed, reached: st.Flushed, trust: consumequeue.TrustOrder}
 	case was.abort && was.owner() != 0 && was.bootID != "" && was.bootID == st.BootID:
-		return plan{kind: ProcessKilled, from: st.Safe, marked: true, durable: st.Flushed, flushed: st.Flushed, trust: consumequeue.TrustOrder}
+		return plan{kind: ProcessKilled, from: st.Safe, marked: true, durable: st.Flushed, flushed: st.Flushed, reached: st.Flushed, trust: consumequeue.TrustOrder}
 	case was.abort && was.owner() == 0:
 		// A broker had it since, and crashed. It may have been a power cut, but
 		// RocketMQ does not say how far it had flushed: nothing that can still
 		// be read is given up.
-		return plan{kind: ForeignCrash, from: st.Safe, marked: true, durable: everything, flushed: st.Safe.Offset, trust: consumequeue.TrustNothing}
+		return plan{kind: ForeignCrash, from: st.Safe, marked: true, durable: everything, flushed: st.Safe.Offset, reached: st.Flushed, trust: consumequeue.TrustNothing}
 	default:
 		return powerCut(was)
 	}
@@ -79,37 +95,84 @@ func markedPlan(was past) plan {
 
 func powerCut(was past) plan {
 	st := was.state
-	return plan{kind: PowerCut, from: st.Safe, marked: true, durable: st.Flushed, flushed: st.Safe.Offset, trust: consumequeue.TrustNothing}
+	return plan{kind: PowerCut, from: st.Safe, marked: true, durable: st.Flushed, flushed: st.Safe.Offset, reached: st.Flushed, trust: consumequeue.TrustNothing}
 }
 
 // fits reports whether the log is the one that pos speaks of: the record that
-// pos ends with is there, and ends there.
-func (s *Store) fits(pos marks.Position) bool {
+// pos ends with is there, and ends there. That record may be damaged; then it is
+// not taken for the end of the log, but reported, if it can still be told which
+// one it was.
+func (s *Store) fits(pos marks.Position) (fit bool, damage []*commitlog.CorruptError) {
 	files := s.log.Files()
 	if pos.Offset < s.log.Min() || int64(pos.Offset) > files.End() {
-		return false
+		return false, nil
 	}
 	if pos.Last < 0 {
-		return pos.Offset == s.log.Min()
+		return pos.Offset == s.log.Min(), nil
 	}
-	m, ok := s.recordAt(pos.Last)
-	if !ok || m.StoreTimestamp != pos.LastTime {
-		return false
+	m, err := s.recordAt(pos.Last)
+	if err != nil {
+		return s.fitsDamaged(pos, err)
+	}
+	if m.StoreTimestamp != pos.LastTime {
+		return false, nil
 	}
 	end := pos.Last + message.Offset(m.Size)
 	if end == pos.Offset {
-		return true
+		return true, nil
 	}
 	// Between the two lies a filler, or damage that was stepped over.
 	if end > pos.Offset {
-		return false
+		return false, nil
 	}
 	if f := files.Find(int64(pos.Offset)); f == nil || f.Base() == int64(pos.Offset) {
-		return true
+		return true, nil
 	}
-	_, ok = s.recordAt(pos.Offset)
-	return ok
+	_, err = s.recordAt(pos.Offset)
+	return err == nil, nil
 }
+
+// fitsDamaged is fits for a position whose last record is damaged, or is none.
+// Its header still tells which one it was, or its queue does. Zeros were cut off
+// or never written: they fit nothing.
+func (s *Store) fitsDamaged(pos marks.Position, cause error) (bool, []*commitlog.CorruptError) {
+	var corrupt *commitlog.CorruptError
+	if !errors.As(cause, &corrupt) {
+		return false, nil
+	}
+	n := min(pos.Offset-pos.Last, math.MaxInt32)
+	v, err := s.log.View(pos.Last, int32(n))
+	if err != nil || n < message.MinRecordSize {
+		v.Release()
+		return false, nil
+	}
+	defer v.Release()
+	rec := message.Record(v.Bytes())
+	if allZero(rec) {
+		return false, nil
+	}
+	if (rec.PhysicalOffset() != pos.Last || rec.StoreTimestamp() != pos.LastTime) && !s.queueEndsWith(pos) {
+		return false, nil
+	}
+	return true, []*commitlog.CorruptError{corrupt}
+}
+
+// queueEndsWith reports whether the queues hold what pos says, and one of them
+// ends with the last record.
+func (s *Store) queueEndsWith(pos marks.Position) bool {
+	if s.queues.Recover(pos.Offset, consumequeue.TrustOrder, runtime.GOMAXPROCS(0)) != nil {
+		return false
+	}
+	found, entries := false, int64(0)
+	for _, q := range s.queues.Queues() {
+		entries += int64(q.Max())
+		e, _, ok, err := q.Last()
+		found = found || err == nil && ok && e.Offset == pos.Last
+	}
+	return found && entries == pos.Entries
+}
+
+func allZero(b []byte) bool { return len(bytes.TrimLeft(b, "\x00")) == 0 }
 
 // emptyAt reports whether nothing was ever written at off.
 func (s *Store) emptyAt(off message.Offset) bool {
@@ -124,17 +187,19 @@ func (s *Store) emptyAt(off message.Offset) bool {
 
 // recordAt returns the intact record at off. Its fields are valid, its views
 // are not.
-func (s *Store) recordAt(off message.Offset) (message.Message, bool) {
+func (s *Store) recordAt(off message.Offset) (message.Message, error) {
 	var m message.Message
 	v, err := s.log.ViewRecord(off)
 	if err != nil {
-		return m, false
+		return m, err
 	}
 	defer v.Release()
 	dec := message.Decoder{Check: message.CheckAll}
-	err = dec.Decode(v.Bytes(), &m)
+	if err = dec.Decode(v.Bytes(), &m); err != nil {
+		err = &commitlog.CorruptError{Path: v.File().Path(), Offset: off, Cause: err}
+	}
 	m.Body, m.Properties = nil, message.Properties{}
-	return m, err == nil
+	return m, err
 }
 
 // foreignPlan is RocketMQ's rule (CommitLog.java, isMappedFileMatchedRecover),
@@ -148,15 +213,19 @@ func (s *Store) foreignPlan(was past) (plan, error) {
 	if was.abort {
 		p.kind = ForeignCrash
 	}
+	if was.marked {
+		p.reached = was.state.Flushed
+	}
 	known, err := s.queuesKnow()
 	if err != nil {
 		return p, err
 	}
+	p.queued = known
 	files := s.log.Files().Files()
 	from := files[0].Base()
 	for i := len(files) - 1; i > 0 && known > 0; i-- {
-		m, ok := s.recordAt(message.Offset(files[i].Base()))
-		if !ok || m.StoreTimestamp == 0 {
+		m, err := s.recordAt(message.Offset(files[i].Base()))
+		if err != nil || m.StoreTimestamp == 0 {
 			continue
 		}
 		if was.abort && m.StoreTimestamp <= s.checkpoint.value.MinTimestamp() || !was.abort && m.PhysicalOffset <= known {

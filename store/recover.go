@@ -27,6 +27,13 @@ type plan struct {
 	// flushed is how far the log is known to be on disk.
 	flushed message.Offset
 	trust   consumequeue.Trust
+	// reached is how far the log once came, as far as that is known.
+	reached message.Offset
+	// whole and queued are commitlog.RecoverOptions'.
+	whole  bool
+	queued message.Offset
+	// damage was met when from was looked at.
+	damage []*commitlog.CorruptError
 }
 
 // everything is beyond any offset.
@@ -50,7 +57,7 @@ func (s *Store) recover(was past) (*dispatcher, error) {
 		s.recovery.Rebuilt = true
 		p.from = s.start()
 		p.flushed = min(p.flushed, p.from.Offset)
-		p.marked, p.trust = false, consumequeue.TrustNothing
+		p.marked, p.trust, p.damage = false, consumequeue.TrustNothing, nil // it is met again
 		if err := s.lower(p); err != nil {
 			return nil, err
 		}
@@ -114,10 +121,12 @@ func (s *Store) replay(p plan) (*dispatcher, commitlog.Recovery, error) {
 	strict := p.from.Offset > s.log.Min()
 	found, err := s.log.Recover(commitlog.RecoverOptions{
 		From: p.from.Offset, Durable: p.durable, Time: max(p.from.LastTime, 0),
+		Whole: p.whole, Queued: p.queued,
 		Visit: func(_ message.Record, m *message.Message) error {
 			return d.record(m.PhysicalOffset, m, strict)
 		},
 	})
+	found.Damage = append(slices.Clip(p.damage), found.Damage...)
 	return d, found, err
 }
 
@@ -188,8 +197,8 @@ func (s *Store) report(p plan, found commitlog.Recovery) {
 	if found.Stop.Kind == commitlog.StopDamaged {
 		rec.Torn = found.Stop.Err
 	}
-	if p.durable != everything {
-		rec.Lost = int64(max(0, p.durable-found.End))
+	if p.reached != everything { // a recovery of a broker's log that was cut short
+		rec.Lost = int64(max(0, p.reached-found.End))
 	}
 	for _, e := range found.Damage {
 		s.damaged(e)
