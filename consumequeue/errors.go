@@ -28,6 +28,23 @@ var (
 	ErrNoStoreTime = errors.New("no store times")
 )
 
+// EntryError says which entry of a queue is damaged. Cause tells how.
+type EntryError struct {
+	Path  string // the file, "" when it is not there any more
+	Topic string
+	Queue int32
+	At    message.QueueOffset
+	Cause error
+}
+
+// Error implements error.
+func (e *EntryError) Error() string {
+	return fmt.Sprintf("%s: damaged entry of %s/%d at offset %d: %v", e.Path, e.Topic, e.Queue, e.At, e.Cause)
+}
+
+// Unwrap returns the cause.
+func (e *EntryError) Unwrap() error { return e.Cause }
+
 // OffsetError says that a queue has no entry at From. It wraps
 // ErrOffsetOutOfRange.
 type OffsetError struct {

@@ -177,6 +177,15 @@ func (q *Queue) wrap(err error) error {
 	return fmt.Errorf("queue %s/%d: %w", q.topic, q.id, err)
 }
 
+// Damaged is an EntryError for an entry of q.
+func (q *Queue) Damaged(at message.QueueOffset, cause error) *EntryError {
+	e := &EntryError{Topic: q.topic, Queue: q.id, At: at, Cause: cause}
+	if f := q.files.Find(int64(at) * EntrySize); f != nil {
+		e.Path = f.Path()
+	}
+	return e
+}
+
 // Last returns the last entry that is Valid, and its offset. It may lie below
 // Min, when all that the queue names has expired. ok is false when the queue
 // holds none.

@@ -137,8 +137,8 @@ func endBefore(files []*mappedfile.File, k int) (end message.Offset, joined bool
 	}
 }
 
-// findStart returns the first valid entry before the end, and where its record
-// lies. Where there is none it returns the end of the blank run that the first
+// findStart returns the first entry before the end that is not blank, and where
+// its record lies, 0 when the entry is damaged. Where there is none it returns the end of the blank run that the first
 // file begins with.
 func findStart(files []*mappedfile.File, end ending) (start int64, floor message.Offset, err error) {
 	if len(files) == 0 {
@@ -162,8 +162,11 @@ func findStart(files []*mappedfile.File, end ending) (start int64, floor message
 		}
 		first := f.Base() / EntrySize
 		for i := int64(0); i < u.len() && first+i < end.max; i++ {
-			if e := u.at(i); e.Valid() {
+			switch e := u.at(i); {
+			case e.Valid():
 				return first + i, e.Offset, nil
+			case !e.IsBlank():
+				return first + i, 0, nil // damaged: there is a message all the same
 			}
 		}
 	}

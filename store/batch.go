@@ -26,6 +26,7 @@ type Batch struct {
 	Min, Max message.QueueOffset
 
 	store   *Store
+	queue   *consumequeue.Queue
 	records []record
 	bytes   int
 	full    bool
@@ -39,11 +40,12 @@ type record struct {
 	data   []byte
 	at     message.QueueOffset
 	offset message.Offset
+	err    error // why there is no data
 }
 
 func newBatch(s *Store, q *consumequeue.Queue, from message.QueueOffset, limit Limit) *Batch {
 	b := &Batch{
-		Topic: q.Topic(), QueueID: q.ID(), From: from, Next: from, Min: q.Min(), Max: q.Max(), store: s,
+		Topic: q.Topic(), QueueID: q.ID(), From: from, Next: from, Min: q.Min(), Max: q.Max(), store: s, queue: q,
 	}
 	b.views = b.oneView[:0]
 	if n := min(int64(limit.Messages), int64(b.Max-from)); n > 0 {
@@ -61,7 +63,8 @@ func (b *Batch) Bytes() int { return b.bytes }
 // All decodes the messages one by one, in order. Body and properties of each
 // are views: valid until Release, not to be written; message.Message.Clone
 // makes a copy that lasts. A message that is damaged comes as a
-// *commitlog.CorruptError, one whose page the disk can't deliver as a
+// *commitlog.CorruptError, one whose entry in the queue is damaged and whose
+// record can't be found as a *consumequeue.EntryError, one whose page the disk can't deliver as a
 // *mappedfile.FaultError, and the iteration goes on behind it. Each byte was
 // read once when a message is yielded; who fears that its file is cut after that
 // works on it in a mappedfile.Guard.
@@ -87,8 +90,30 @@ func (b *Batch) All() iter.Seq2[*message.Message, error] {
 }
 
 // decode reads record i and makes sure that it is the one that the queue means.
+//
+// When it is not, that may be the entry's fault: then the record stands
+// somewhere else.
 func (b *Batch) decode(dec *message.Decoder, i int, m *message.Message) error {
 	r := &b.records[i]
+	if r.err != nil {
+		return r.err
+	}
+	err := b.decodeAt(dec, r, m)
+	if err == nil {
+		return nil
+	}
+	found, mendErr := b.mend(b.queue, r.at, err)
+	if mendErr != nil || found.offset == r.offset && len(found.data) == len(r.data) {
+		return err
+	}
+	if mendErr = b.decodeAt(dec, &found, m); mendErr != nil {
+		return err
+	}
+	*r = found
+	return nil
+}
+
+func (b *Batch) decodeAt(dec *message.Decoder, r *record, m *message.Message) error {
 	err := dec.Decode(r.data, m)
 	switch {
 	case err != nil:
@@ -113,12 +138,12 @@ func (b *Batch) decode(dec *message.Decoder, i int, m *message.Message) error {
 }
 
 // Records returns the encoded records, in order, for who sends them on as they
-// are. The bytes are views: valid until Release, not to be written, and not
+// are, but for those that can't be found. The bytes are views: valid until Release, not to be written, and not
 // checked yet.
 func (b *Batch) Records() iter.Seq[message.Record] {
 	return func(yield func(message.Record) bool) {
 		for i := range b.records {
-			if !yield(b.records[i].data) {
+			if b.records[i].err == nil && !yield(b.records[i].data) {
 				return
 			}
 		}

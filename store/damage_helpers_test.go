@@ -440,3 +440,19 @@ func (r lazyRegion) NextData(off int64) int64 {
 	}
 	return off
 }
+
+func openVictim(t *testing.T, v *victim) *store.Store {
+	t.Helper()
+	s, err := store.Open(v.dir, victimOptions(v))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// appendTo adds a message to what the victim holds.
+func (v *victim) appendTo(t *testing.T, s *store.Store, m *message.Message) {
+	t.Helper()
+	r, err := s.Append(context.Background(), m)
+	require.NoError(t, err)
+	v.all = append(v.all, kept{m.Topic, m.QueueID, r.QueueOffset, r.Offset, r.Size, crc32.ChecksumIEEE(m.Body)})
+}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stelelog/stele/commitlog"
+	"github.com/stelelog/stele/consumequeue"
 	"github.com/stelelog/stele/message"
 )
 
@@ -25,6 +26,10 @@ type Events struct {
 	// Damaged is called for a stretch of the log that no record could be read
 	// from, on recovery and when the dispatcher meets one.
 	Damaged func(*commitlog.CorruptError)
+	// DamagedEntry is called for an entry of a queue that does not name its
+	// message, each time that a fetch meets it. The message is searched for in
+	// the log, and returned if it is found.
+	DamagedEntry func(*consumequeue.EntryError)
 	// Skipped is called for a record that was not put in a queue, and why.
 	Skipped func(off message.Offset, reason error)
 	// Stalled is called when the dispatcher can't go on for want of space, and

@@ -125,6 +125,10 @@ func (b *Batch) collect(entries consumequeue.Entries, limit Limit) error {
 			b.Next++
 			continue
 		}
+		if !b.plausible(e) {
+			b.search(errEntry)
+			continue
+		}
 		if b.Len() > 0 && b.bytes+int(e.Size) > limit.Bytes {
 			b.full = true
 			return nil
@@ -134,6 +138,9 @@ func (b *Batch) collect(entries consumequeue.Entries, limit Limit) error {
 		case errors.Is(err, commitlog.ErrExpired):
 			b.Next++
 			continue
+		case errors.Is(err, ErrWrongRecord):
+			b.search(err)
+			continue
 		case err != nil:
 			return err
 		}
@@ -142,6 +149,21 @@ func (b *Batch) collect(entries consumequeue.Entries, limit Limit) error {
 		b.Next++
 	}
 	return nil
+}
+
+// plausible reports whether an entry can be one: its record lies in the log.
+func (b *Batch) plausible(e consumequeue.Entry) bool {
+	return e.Valid() && e.Size >= message.MinRecordSize && e.End() <= b.store.log.Appended()
+}
+
+// search takes the record of b.Next, whose entry is damaged, into the batch, or
+// why it can't be found.
+func (b *Batch) search(cause error) {
+	r, err := b.mend(b.queue, b.Next, cause)
+	r.at, r.err = b.Next, err
+	b.records = append(b.records, r)
+	b.bytes += len(r.data)
+	b.Next++
 }
 
 // view returns the bytes that an entry points to. The batch holds one reference

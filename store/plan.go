@@ -36,7 +36,7 @@ func (s *Store) plan(was past) (plan, error) {
 				}
 			}
 			p = powerCut(was)
-			if ok {
+			if ok && int64(live.Offset) <= s.log.Files().End() {
 				p.reached = max(p.reached, live.Offset)
 			}
 		}
