@@ -51,7 +51,7 @@ func Open(dir string, o Options) (*Store, error) {
 	// Before anything is looked at that a running broker may be changing, and
 	// before anything is changed.
 	if fresh {
-		if err := o.Disk.MkdirAll(dir); err != nil {
+		if err := makeRoot(o.Disk, dir); err != nil {
 			return nil, err
 		}
 	}
@@ -63,6 +63,20 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", dir, err), s.abandon())
 	}
 	return s, nil
+}
+
+// makeRoot makes the directory of a new store. When it is there already, whoever
+// made it may have been killed before its name was durable, and all that will be
+// in it would be lost with the name. A parent that may not be read is its
+// owner's business.
+func makeRoot(disk mappedfile.Disk, dir string) error {
+	if err := disk.MkdirAll(dir); err != nil {
+		return err
+	}
+	if err := disk.SyncDir(filepath.Dir(dir)); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return nil
 }
 
 // checkDir reports whether dir is to become a new store.

@@ -34,6 +34,12 @@ func claim(fsys vfs.FS, dir string, readOnly bool) error {
 		}
 	case err != nil:
 		return err
+	case !readOnly:
+		// Whoever made the directory and the marker may not have come as far as
+		// making their names durable.
+		if err := errors.Join(syncDir(fsys, fsys.PathDir(dir)), syncDir(fsys, dir)); err != nil {
+			return err
+		}
 	}
 	others := 0
 	for _, name := range names {
