@@ -1,0 +1,163 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/stelelog/stele/internal/fusefs"
+	"github.com/stelelog/stele/message"
+	"github.com/stelelog/stele/store"
+)
+
+// failures are writes and syncs that the file system refuses once: the fsync
+// that a mapping's pages go out with, or the pages themselves. The kernel tells
+// of it once and takes the pages for clean.
+var failures = []struct {
+	name  string
+	fault fusefs.Fault
+}{
+	{"fsync of the log", fusefs.Fault{Op: fusefs.OpSync, Path: "/commitlog/"}},
+	{"pages of the log", fusefs.Fault{Op: fusefs.OpWrite, Path: "/commitlog/"}},
+	{"fsync of a queue", fusefs.Fault{Op: fusefs.OpSync, Path: "/consumequeue/"}},
+	{"pages of a queue", fusefs.Fault{Op: fusefs.OpWrite, Path: "/consumequeue/"}},
+	{"fsync of the checkpoint", fusefs.Fault{Op: fusefs.OpSync, Path: "/checkpoint"}},
+	{"fsync of the marks", fusefs.Fault{Op: fusefs.OpSync, Path: "/marks"}},
+	{"pages of the marks", fusefs.Fault{Op: fusefs.OpWrite, Path: "/marks"}},
+	{"fsync of the metadata", fusefs.Fault{Op: fusefs.OpSync, Path: "/stele/meta/"}},
+	{"write of the metadata", fusefs.Fault{Op: fusefs.OpWrite, Path: "/stele/meta/"}},
+}
+
+// TestFuseFailures: from the failure on nothing is acknowledged, though the disk
+// works again; reads go on; Stats, the event and Close say why. On the same
+// kernel and after a power cut the store opens again and has what it promised.
+func TestFuseFailures(t *testing.T) {
+	t.Parallel()
+	for i, f := range failures {
+		for _, mode := range []store.FlushMode{store.FlushSync, store.FlushAsync} {
+			t.Run(f.name+", "+mode.String(), func(t *testing.T) {
+				t.Parallel()
+				r := newFuseRig(t, fuseModes[i%len(fuseModes)], 60*time.Second)
+				l := newPledges()
+				s, poisoned := failingStore(t, r, mode)
+				for n := range 20 {
+					pledge(t, s, l, fmt.Sprintf("a.%d", n))
+				}
+				require.NoError(t, s.Flush(context.Background()))
+				l.flushed(s.Stats().Appended, fusefs.Now())
+				require.NoError(t, s.WaitDispatched(context.Background(), s.Stats().Appended))
+
+				f.fault.Err = syscall.EIO
+				require.NoError(t, r.Inject(r.disk, f.fault))
+				cause := provoke(t, s, l, poisoned)
+				require.ErrorIs(t, cause, store.ErrPoisoned)
+				require.ErrorIs(t, cause, syscall.EIO)
+				requireRefused(t, s, cause)
+				// Reads go on.
+				for _, q := range s.Queues() {
+					for _, m := range fetchAll(t, s, q.Topic, q.QueueID) {
+						_, err := proven(m)
+						require.NoError(t, err)
+					}
+				}
+				require.ErrorIs(t, s.Close(), syscall.EIO)
+				require.Empty(t, poisoned, "it is said once")
+
+				// Under the same kernel, which still has the pages in its cache.
+				o := r.options()
+				s, err := store.Open(r.dir, o)
+				require.NoError(t, err)
+				require.NotEqual(t, store.CleanClose, s.Stats().Recovery.Kind)
+				l.check(t, s, fusefs.Now(), fusefs.Now())
+				at := fusefs.Now()
+				left, cut, err := r.Cut(r.disk, fusefs.Luckless)
+				require.NoError(t, err)
+				require.Less(t, at, cut)
+				require.NoError(t, s.Close())
+				// What Open kept was made durable by it, whatever the kernel
+				// thought of its pages.
+				r.comeUp(left, r.mode)
+				s, err = store.Open(r.dir, r.options())
+				require.NoError(t, err)
+				l.check(t, s, cut, fusefs.Now())
+				pledge(t, s, l, "again")
+				require.NoError(t, s.Close())
+			})
+		}
+	}
+}
+
+func failingStore(t *testing.T, r *fuseRig, mode store.FlushMode) (s *store.Store, poisoned chan error) {
+	t.Helper()
+	o := r.options()
+	o.Flush = mode
+	o.FlushInterval, o.FlushLeastPages = time.Millisecond, -1
+	o.CheckpointInterval, o.OffsetInterval = time.Millisecond, time.Millisecond
+	poisoned = make(chan error, 10)
+	o.Events.Poisoned = func(err error) { poisoned <- err }
+	s, err := store.Open(r.dir, o)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	return s, poisoned
+}
+
+// pledge appends a message that proves itself.
+func pledge(t *testing.T, s *store.Store, l *pledges, id string) {
+	t.Helper()
+	require.NoError(t, tryPledge(s, l, id))
+}
+
+func tryPledge(s *store.Store, l *pledges, id string) error {
+	m := &message.Message{Topic: "orders", QueueID: int32(len(id) % 2)}
+	m.Body = selfProving(m.Topic, m.QueueID, id, 100)
+	l.begin(id)
+	res, err := s.Append(context.Background(), m)
+	if err == nil {
+		l.answered(id, res, never)
+	}
+	return err
+}
+
+// provoke appends and commits offsets until the fault has struck. Whatever was
+// answered before that counts as promised as far as the log was flushed.
+func provoke(t *testing.T, s *store.Store, l *pledges, poisoned chan error) error {
+	t.Helper()
+	for n := 0; ; n++ {
+		err := tryPledge(s, l, fmt.Sprintf("b.%d", n))
+		if err == nil {
+			_ = s.CommitOffset("group", "orders", 0, message.QueueOffset(n)) // refused once it failed
+		}
+		l.flushed(s.Stats().Flushed, fusefs.Now())
+		select {
+		case cause := <-poisoned:
+			return cause
+		default:
+		}
+		if err != nil {
+			require.ErrorIs(t, err, store.ErrPoisoned)
+			return <-poisoned
+		}
+	}
+}
+
+func requireRefused(t *testing.T, s *store.Store, cause error) {
+	t.Helper()
+	require.Equal(t, cause, s.Err())
+	require.Equal(t, cause, s.Stats().Poisoned)
+	flushed := s.Stats().Flushed
+	for range 3 {
+		_, err := s.Append(context.Background(), msg("orders", 0, "refused"))
+		require.ErrorIs(t, err, store.ErrPoisoned)
+	}
+	_, err := s.AppendBatch(context.Background(), []*message.Message{msg("orders", 0, "refused")})
+	require.ErrorIs(t, err, store.ErrPoisoned)
+	require.ErrorIs(t, s.Flush(context.Background()), store.ErrPoisoned)
+	require.Equal(t, flushed, s.Stats().Flushed)
+}
