@@ -1,0 +1,118 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package store_test
+
+import (
+	"flag"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+var (
+	historySeed  = flag.Uint64("histories.seed", 1, "seed of the first random history")
+	historyCount = flag.Int("histories", 2000, "how many random histories of each kind; 200 with -short")
+	historyText  = flag.String("history", "", "a history to play, as a failure prints it")
+	torture      = flag.Bool("torture", false, "random histories without end")
+)
+
+// TestHistories plays random histories of a store. After each opening what was
+// promised must hold.
+func TestHistories(t *testing.T) {
+	t.Parallel()
+	n := *historyCount
+	if testing.Short() {
+		n = min(n, 200)
+	}
+	for _, k := range []kind{powerCuts, withFaults} {
+		t.Run(k.String(), func(t *testing.T) {
+			t.Parallel()
+			begin := time.Now()
+			failed := playMany(t, k, *historySeed, func(i int) bool { return i < n })
+			t.Logf("%d histories with %v, %d with a broken promise, %.0f a second", n, k, failed, float64(n)/time.Since(begin).Seconds())
+		})
+	}
+}
+
+// playMany plays the histories of seeds from first on as long as more says,
+// some at a time, and fails the test for each one that breaks a promise.
+func playMany(t *testing.T, k kind, first uint64, more func(i int) bool) (failed int) {
+	t.Helper()
+	var next, bad atomic.Int64
+	t.Run("play", func(t *testing.T) { // ends when all workers have
+		for w := range runtime.GOMAXPROCS(0) {
+			t.Run(fmt.Sprint(w), func(t *testing.T) {
+				t.Parallel()
+				for bad.Load() < 5 {
+					i := int(next.Add(1) - 1)
+					if !more(i) {
+						return
+					}
+					seed := first + uint64(i)
+					sc := newScript(k, seed)
+					if failure, log := play(t, sc); failure != "" {
+						bad.Add(1)
+						t.Error(report(t, fmt.Sprintf("%v, seed %d", k, seed), sc, failure, log))
+					}
+				}
+			})
+		}
+	})
+	return int(bad.Load())
+}
+
+// report says what is wrong with a history, and how to see it again.
+func report(t *testing.T, name string, sc script, failure string, log []string) string {
+	t.Helper()
+	again := 0
+	short := shrink(sc, 300, func(sc script) bool {
+		f, l := play(t, sc)
+		if f == "" {
+			return false
+		}
+		again++
+		failure, log = f, l
+		return true
+	})
+	if again == 0 {
+		name += " (not seen again)"
+	}
+	return fmt.Sprintf("%s: a broken promise:\n%s\nhistory: -history '%s'\n%s", name, failure, short, strings.Join(log, "\n"))
+}
+
+// knownScripts are histories that broke a promise once.
+var knownScripts = []struct{ reason, text string }{}
+
+func TestKnownHistories(t *testing.T) {
+	t.Parallel()
+	for _, c := range knownScripts {
+		t.Run(c.reason, func(t *testing.T) {
+			t.Parallel()
+			sc, err := parseScript(c.text)
+			require.NoError(t, err)
+			for range 5 { // what runs in the background takes its turns at random
+				if failure, log := play(t, sc); failure != "" {
+					t.Fatalf("%s\n%s", failure, strings.Join(log, "\n"))
+				}
+			}
+		})
+	}
+}
+
+// TestOneHistory plays the history of -history.
+func TestOneHistory(t *testing.T) {
+	if *historyText == "" {
+		t.Skip("no -history")
+	}
+	sc, err := parseScript(*historyText)
+	require.NoError(t, err)
+	failure, log := play(t, sc)
+	t.Log(strings.Join(log, "\n"))
+	require.Empty(t, failure)
+}
