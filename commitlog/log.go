@@ -52,7 +52,7 @@ func Open(o Options) (*Log, error) {
 	o.setDefaults()
 	q, err := mappedfile.OpenQueue(mappedfile.Options{
 		Dir: o.Dir, FileSize: o.FileSize, DefaultSize: DefaultFileSize, Disk: o.Disk,
-		Mapping: mappedfile.Mapping{ReadOnly: o.ReadOnly}, ReserveWhole: true,
+		Mapping: mappedfile.Mapping{ReadOnly: o.ReadOnly}, ReserveWhole: true, Tolerant: o.Tolerant,
 	})
 	if err != nil {
 		return nil, err

@@ -35,6 +35,9 @@ type Options struct {
 	Disk mappedfile.Disk
 	// ReadOnly opens the log for reading and scanning and changes nothing.
 	ReadOnly bool
+	// Tolerant is mappedfile.Options.Tolerant: what stands in missing files is
+	// damage to a scan.
+	Tolerant bool
 	// PropertyCRC seals each record as it is appended. The records must have
 	// been encoded with it.
 	PropertyCRC bool

@@ -26,10 +26,11 @@ const searchStep = 1 << 20
 func (s *Scanner) resync() (int64, error) {
 	from := s.pos + 1
 	for from < s.to {
-		f := s.log.files.Find(from)
+		f := s.log.files.Next(from)
 		if f == nil {
 			break
 		}
+		from = max(from, f.Base())
 		v, err := f.View(0, f.Size())
 		if err != nil {
 			return 0, s.log.noBytes(err)

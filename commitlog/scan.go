@@ -126,6 +126,9 @@ func (s *Scanner) next() bool {
 			if errors.Is(err, ErrOutOfRange) {
 				return s.end(StopEnd, nil)
 			}
+			if errors.Is(err, mappedfile.ErrMissingFile) || errors.Is(err, mappedfile.ErrFileSize) {
+				return s.hole(err)
+			}
 			return s.end(StopError, err)
 		}
 		kind, size, err := s.classify(s.view.Bytes()[s.pos-s.at:], s.pos, &s.msg)
@@ -198,6 +201,20 @@ func (s *Scanner) load() error {
 	first.Release()
 	s.at = s.pos
 	return s.log.noBytes(err)
+}
+
+// hole handles a place that lies in no file of a Tolerant log.
+func (s *Scanner) hole(cause error) bool {
+	f := s.log.files.Next(s.pos)
+	var file *mappedfile.FileError
+	if f == nil || f.Base() <= s.pos || !errors.As(cause, &file) {
+		return s.end(StopError, cause)
+	}
+	damage := &CorruptError{Path: file.Path, Offset: message.Offset(s.pos), Cause: cause}
+	if s.pos >= int64(s.o.Resync) {
+		return s.end(StopDamaged, damage)
+	}
+	return s.found(ItemDamage, f.Base()-s.pos, damage)
 }
 
 // classify looks at b, the rest of a file, which stands at pos. It trusts no

@@ -32,6 +32,9 @@ type Options struct {
 	// ReadOnly changes nothing on disk, and maps files without write
 	// permission.
 	ReadOnly bool
+	// Tolerant leaves out queues whose files are not what they should be,
+	// instead of refusing all; Set.Problems names them. It needs ReadOnly.
+	Tolerant bool
 	// FileSize is the length of every queue file in bytes, rounded up to a
 	// multiple of EntrySize as RocketMQ does. 0 takes the length of the files
 	// that are there, and DefaultFileSize where there are none.
@@ -48,6 +51,7 @@ type Options struct {
 type Set struct {
 	o        Options
 	fileSize int64
+	problems []error // what Options.Tolerant let pass
 
 	mu     sync.RWMutex
 	queues map[key]*Queue
@@ -86,6 +90,9 @@ func OpenSet(o Options) (*Set, error) {
 	}
 	for _, k := range keys {
 		files, err := s.openFiles(k)
+		if s.passes(err) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -96,6 +103,19 @@ func OpenSet(o Options) (*Set, error) {
 	}
 	return s, nil
 }
+
+// passes files an error that a tolerant set only reports.
+func (s *Set) passes(err error) bool {
+	var file *mappedfile.FileError
+	if !s.o.Tolerant || !errors.As(err, &file) {
+		return false
+	}
+	s.problems = append(s.problems, err)
+	return true
+}
+
+// Problems returns why queues were left out, in a set that was opened Tolerant.
+func (s *Set) Problems() []error { return s.problems }
 
 func roundUp(size int64) int64 { return (size + EntrySize - 1) / EntrySize * EntrySize }
 
@@ -164,26 +184,37 @@ func (s *Set) settleSize(keys []key) error {
 	}
 	for _, k := range keys {
 		q := s.queues[k]
-		first := q.files.First()
-		if first == nil {
-			if q.files.FileSize() != s.fileSize {
-				files, err := s.openFiles(k)
-				if err != nil {
-					return err
-				}
-				q.files = files
-			}
+		if q == nil {
 			continue
 		}
-		if first.Size() != s.fileSize {
-			return &mappedfile.FileError{Path: first.Path(), Cause: mappedfile.ErrFileSize, Want: s.fileSize, Got: first.Size()}
+		err := s.checkSize(k, q)
+		if s.passes(err) {
+			delete(s.queues, k)
+			continue
 		}
-		if first.Size()%EntrySize != 0 {
-			return &mappedfile.FileError{Path: first.Path(), Cause: mappedfile.ErrFileSize, Want: roundUp(first.Size()), Got: first.Size()}
+		if err != nil {
+			return err
 		}
-		if first.Base()%EntrySize != 0 {
-			return &mappedfile.FileError{Path: first.Path(), Cause: mappedfile.ErrStrayFile}
+	}
+	return nil
+}
+
+func (s *Set) checkSize(k key, q *Queue) error {
+	first := q.files.First()
+	switch {
+	case first == nil && q.files.FileSize() != s.fileSize:
+		files, err := s.openFiles(k)
+		if err != nil {
+			return err
 		}
+		q.files = files
+	case first == nil:
+	case first.Size() != s.fileSize:
+		return &mappedfile.FileError{Path: first.Path(), Cause: mappedfile.ErrFileSize, Want: s.fileSize, Got: first.Size()}
+	case first.Size()%EntrySize != 0:
+		return &mappedfile.FileError{Path: first.Path(), Cause: mappedfile.ErrFileSize, Want: roundUp(first.Size()), Got: first.Size()}
+	case first.Base()%EntrySize != 0:
+		return &mappedfile.FileError{Path: first.Path(), Cause: mappedfile.ErrStrayFile}
 	}
 	return nil
 }
@@ -192,6 +223,9 @@ func (s *Set) settleSize(keys []key) error {
 func (s *Set) commonSize(keys []key) int64 {
 	best, count := int64(DefaultFileSize), map[int64]int{}
 	for _, k := range keys {
+		if s.queues[k] == nil {
+			continue
+		}
 		if f := s.queues[k].files.First(); f != nil && f.Size() > 0 {
 			count[f.Size()]++
 			if count[f.Size()] > count[best] {

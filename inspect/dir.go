@@ -43,8 +43,8 @@ func (d *Dir) Path() string { return d.path }
 
 func (d *Dir) queues() string { return filepath.Join(d.path, layout.ConsumeQueue) }
 
-// openLog lists the commit log as it is now. The errors are
-// mappedfile.FileErrors: a stray file, a file of a wrong length, a hole.
+// openLog lists the commit log as it is now. What is wrong with its files, a
+// stray one, one of a wrong length, a hole, is in Files().Problems().
 func (d *Dir) openLog() (*commitlog.Log, error) {
-	return commitlog.Open(commitlog.Options{Dir: d.log, ReadOnly: true})
+	return commitlog.Open(commitlog.Options{Dir: d.log, ReadOnly: true, Tolerant: true})
 }

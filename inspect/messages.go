@@ -26,10 +26,12 @@ type Record struct {
 // Messages yields the messages that f asks for, in the order of the log.
 // Lengths, positions and checksums of every record on the way are verified.
 //
-// A stretch without an intact record is yielded as a *DamageError, whatever f
+// What is wrong with the files, a stray one, one of a wrong length, a missing
+// one, is yielded first, each as a *mappedfile.FileError; of a file that is too
+// short the beginning is read. A stretch without an intact record is yielded as a *DamageError, whatever f
 // says about messages, and the iteration goes on behind it. Any other error is
-// the last thing that is yielded: what f.Validate returns, a
-// *mappedfile.FileError, ErrUnreadable, the error of ctx.
+// the last thing that is yielded: what f.Validate returns, ErrUnreadable, the
+// error of ctx.
 func (d *Dir) Messages(ctx context.Context, f Filter) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		if err := f.Validate(); err != nil {
@@ -42,6 +44,11 @@ func (d *Dir) Messages(ctx context.Context, f Filter) iter.Seq2[Record, error] {
 			return
 		}
 		defer func() { _ = log.Close() }() // read-only: nothing can be lost
+		for _, p := range log.Files().Problems() {
+			if !yield(Record{}, p) {
+				return
+			}
+		}
 		w := &walk{ctx: ctx, log: log, match: newMatcher(f), yield: yield, last: -1}
 		from, err := w.start()
 		if err == nil {

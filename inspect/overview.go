@@ -108,6 +108,9 @@ func (d *Dir) Overview(ctx context.Context) (*Overview, error) {
 	}
 	if set != nil {
 		defer func() { _ = set.Close() }() // read-only: nothing can be lost
+		for _, err := range set.Problems() {
+			o.add(err)
+		}
 	}
 	// The log is listed after the queues: then it has every record that they
 	// name.
@@ -117,6 +120,9 @@ func (d *Dir) Overview(ctx context.Context) (*Overview, error) {
 	}
 	if log != nil {
 		defer func() { _ = log.Close() }()
+		for _, err := range log.Files().Problems() {
+			o.add(err)
+		}
 	}
 	last, err := o.addQueues(ctx, set, log)
 	if err != nil {

@@ -53,13 +53,16 @@ func (d *Dir) Queue(ctx context.Context, topic string, id int32, r QueueRange) i
 }
 
 func (d *Dir) queue(ctx context.Context, topic string, id int32, r QueueRange, yield func(Entry, error) bool) error {
-	set, err := consumequeue.OpenSet(consumequeue.Options{Dir: d.queues(), ReadOnly: true})
+	set, err := consumequeue.OpenSet(consumequeue.Options{Dir: d.queues(), ReadOnly: true, Tolerant: true})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = set.Close() }() // read-only: nothing can be lost
 	q := set.Get(topic, id)
 	if q == nil {
+		if err := errors.Join(set.Problems()...); err != nil {
+			return fmt.Errorf("%w: queue %d of topic %q in %s: %w", ErrNoQueue, id, topic, d.path, err)
+		}
 		return fmt.Errorf("%w: queue %d of topic %q in %s", ErrNoQueue, id, topic, d.path)
 	}
 	if err := recoverQueue(q); err != nil {

@@ -67,7 +67,7 @@ func (r *reader) close() { r.view.Release() }
 // openQueues lists the consume queues as they are now and finds where each of
 // them begins and ends.
 func (d *Dir) openQueues() (*consumequeue.Set, error) {
-	set, err := consumequeue.OpenSet(consumequeue.Options{Dir: d.queues(), ReadOnly: true})
+	set, err := consumequeue.OpenSet(consumequeue.Options{Dir: d.queues(), ReadOnly: true, Tolerant: true})
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ type File struct {
 	path string
 	disk Disk
 	how  Mapping
+	lax  bool // the file may be longer than size, which is what counts
 
 	refs atomic.Int32 // the Queue's one and those of views
 	data atomic.Pointer[[]byte]
@@ -62,17 +63,17 @@ func (f *File) Bytes() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if got := int64(len(r.Bytes())); got != f.size {
+	if got := int64(len(r.Bytes())); got != f.size && !(f.lax && got > f.size) {
 		_ = r.Close()
 		return nil, &FileError{Path: f.path, Cause: ErrFileSize, Want: f.size, Got: got}
 	}
 	f.adopt(r)
-	return r.Bytes(), nil
+	return *f.data.Load(), nil
 }
 
 // adopt takes over a region. f.mu is held, or f is not shared yet.
 func (f *File) adopt(r Region) {
-	data := r.Bytes()
+	data := r.Bytes()[:f.size:f.size]
 	f.region = r
 	f.data.Store(&data)
 }

@@ -29,14 +29,51 @@ func ParseFileName(name string) (base int64, ok bool) {
 }
 
 // listFiles reads and checks o.Dir, and settles o.FileSize.
-func listFiles(o *Options) ([]*File, error) {
-	bases, sizes, err := listNames(o)
+func listFiles(o *Options) ([]*File, []*FileError, error) {
+	bases, sizes, problems, err := listNames(o)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if o.FileSize == 0 {
 		o.FileSize = settleSize(bases, sizes, o.DefaultSize)
 	}
+	if o.Tolerant {
+		files, more := tolerantRun(o, bases, sizes)
+		return files, append(problems, more...), nil
+	}
+	files, err := strictRun(o, bases, sizes)
+	return files, nil, err
+}
+
+// tolerantRun makes a run of the files that can be read, and says what is wrong
+// with it. A file that is too short is read as far as it goes, of one that is
+// too long the beginning.
+func tolerantRun(o *Options, bases, sizes []int64) (files []*File, problems []*FileError) {
+	for i, base := range bases {
+		path := filepath.Join(o.Dir, FileName(base))
+		if base > math.MaxInt64-o.FileSize || base%o.FileSize != bases[0]%o.FileSize {
+			problems = append(problems, &FileError{Path: path, Cause: ErrStrayFile})
+			continue
+		}
+		if sizes[i] != o.FileSize {
+			problems = append(problems, &FileError{Path: path, Cause: ErrFileSize, Want: o.FileSize, Got: sizes[i]})
+		}
+		if n := len(files); n > 0 && base > files[n-1].base+o.FileSize {
+			want := files[n-1].base + o.FileSize
+			problems = append(problems, &FileError{
+				Path: filepath.Join(o.Dir, FileName(want)), Cause: ErrMissingFile, Want: want, Got: base,
+			})
+		}
+		if size := min(sizes[i], o.FileSize); size > 0 {
+			f := newFile(base, size, path, o.Disk, o.Mapping)
+			f.lax = true
+			files = append(files, f)
+		}
+	}
+	return files, problems
+}
+
+func strictRun(o *Options, bases, sizes []int64) ([]*File, error) {
 	files := make([]*File, len(bases))
 	for i, base := range bases {
 		path := filepath.Join(o.Dir, FileName(base))
@@ -55,10 +92,10 @@ func listFiles(o *Options) ([]*File, error) {
 }
 
 // listNames reads o.Dir and removes an empty last file.
-func listNames(o *Options) (bases, sizes []int64, err error) {
+func listNames(o *Options) (bases, sizes []int64, problems []*FileError, err error) {
 	entries, err := o.Disk.List(o.Dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	for _, e := range entries {
 		if e.Dir {
@@ -66,21 +103,26 @@ func listNames(o *Options) (bases, sizes []int64, err error) {
 		}
 		base, ok := ParseFileName(e.Name)
 		if !ok {
-			return nil, nil, &FileError{Path: filepath.Join(o.Dir, e.Name), Cause: ErrStrayFile}
+			stray := &FileError{Path: filepath.Join(o.Dir, e.Name), Cause: ErrStrayFile}
+			if !o.Tolerant {
+				return nil, nil, nil, stray
+			}
+			problems = append(problems, stray)
+			continue
 		}
 		bases, sizes = append(bases, base), append(sizes, e.Size)
 	}
 	n := len(sizes)
 	if n == 0 || sizes[n-1] != 0 {
-		return bases, sizes, nil
+		return bases, sizes, problems, nil
 	}
 	if !o.Mapping.ReadOnly {
 		path := filepath.Join(o.Dir, FileName(bases[n-1]))
 		if err := errors.Join(o.Disk.Remove(path), o.Disk.SyncDir(o.Dir)); err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 	}
-	return bases[:n-1], sizes[:n-1], nil
+	return bases[:n-1], sizes[:n-1], problems, nil
 }
 
 // settleSize tells how long the files of a directory are meant to be: as most

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sort"
 	"sync"
 	"sync/atomic"
 )
@@ -33,6 +34,10 @@ type Options struct {
 	// LazySync leaves the name of a new file to the next Flush, or to the next
 	// new file, instead of syncing the directory at once.
 	LazySync bool
+	// Tolerant opens what can be read of a directory with stray or missing
+	// files, or files of a wrong length; Queue.Problems says what was wrong. It
+	// is for tools that look: Mapping must be ReadOnly.
+	Tolerant bool
 }
 
 // Queue is an ordered, contiguous run of equally long files: RocketMQ's
@@ -41,6 +46,9 @@ type Options struct {
 type Queue struct {
 	o     Options
 	files atomic.Pointer[[]*File] // immutable once stored
+
+	problems []*FileError // what Options.Tolerant let pass
+	ragged   bool         // files may be missing, or shorter than FileSize
 
 	cutMu   sync.Mutex // one removal at a time; before mu
 	mu      sync.Mutex // held while the run changes
@@ -56,14 +64,17 @@ func OpenQueue(o Options) (*Queue, error) {
 	if o.Disk == nil {
 		o.Disk = OS()
 	}
-	files, err := listFiles(&o)
+	if o.Tolerant && !o.Mapping.ReadOnly {
+		return nil, fmt.Errorf("%s: a tolerant queue must be read-only", o.Dir)
+	}
+	files, problems, err := listFiles(&o)
 	if err != nil {
 		return nil, err
 	}
 	if o.FileSize < 0 || o.FileSize == 0 && !o.Mapping.ReadOnly {
 		return nil, fmt.Errorf("%s: %w: new files of %d bytes", o.Dir, ErrFileSize, o.FileSize)
 	}
-	q := &Queue{o: o}
+	q := &Queue{o: o, problems: problems, ragged: len(problems) > 0}
 	q.files.Store(&files)
 	return q, nil
 }
@@ -113,10 +124,20 @@ func (q *Queue) End() int64 {
 	return 0
 }
 
+// Problems returns what is wrong with the files of a queue that was opened
+// Tolerant.
+func (q *Queue) Problems() []*FileError { return q.problems }
+
 // Find returns the file that holds off, or nil.
 func (q *Queue) Find(off int64) *File {
 	files := q.Files()
 	if len(files) == 0 || off < files[0].base {
+		return nil
+	}
+	if q.ragged {
+		if f := q.Next(off); f != nil && f.base <= off {
+			return f
+		}
 		return nil
 	}
 	i := (off - files[0].base) / q.o.FileSize
@@ -126,9 +147,32 @@ func (q *Queue) Find(off int64) *File {
 	return files[i]
 }
 
+// Next returns the file that holds off or, in a hole of a Tolerant queue, the
+// one behind the hole; nil when there is none.
+func (q *Queue) Next(off int64) *File {
+	files := q.Files()
+	i := sort.Search(len(files), func(i int) bool { return files[i].End() > off })
+	if i == len(files) {
+		return nil
+	}
+	return files[i]
+}
+
+// hole says which file lacks the byte at off, which lies between Min and End.
+func (q *Queue) hole(off int64) error {
+	base := off - (off-q.Min())%q.o.FileSize
+	path := filepath.Join(q.o.Dir, FileName(base))
+	for _, p := range q.problems {
+		if p.Path == path {
+			return p
+		}
+	}
+	return &FileError{Path: path, Cause: ErrMissingFile, Want: base, Got: q.Next(off).base}
+}
+
 // View returns the n bytes at offset off, which must lie in one file. It
-// returns ErrExpired below the first file, ErrOutOfRange beyond the last, and
-// ErrClosed after Close. The caller must Release it.
+// returns ErrExpired below the first file, ErrOutOfRange beyond the last,
+// ErrClosed after Close, and a FileError in a hole of a Tolerant queue. The caller must Release it.
 func (q *Queue) View(off, n int64) (View, error) {
 	f := q.Find(off)
 	if f == nil {
@@ -137,6 +181,9 @@ func (q *Queue) View(off, n int64) (View, error) {
 		}
 		if off < q.Min() {
 			return View{}, fmt.Errorf("%s: %w: offset %d, the first file begins at %d", q.o.Dir, ErrExpired, off, q.Min())
+		}
+		if q.ragged && q.Next(off) != nil {
+			return View{}, q.hole(off)
 		}
 		return View{}, fmt.Errorf("%s: %w: offset %d, the files end at %d", q.o.Dir, ErrOutOfRange, off, q.End())
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stelelog/stele/inspect"
+	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
 )
 
@@ -103,10 +104,11 @@ func (a *app) inspectMessages(dir string, f *messagesFlags) error {
 	damaged := false
 	for rec, err := range d.Messages(a.ctx, filter) {
 		var damage *inspect.DamageError
+		var file *mappedfile.FileError
 		switch {
-		case errors.As(err, &damage):
+		case errors.As(err, &damage) || errors.As(err, &file):
 			damaged = true
-			a.say("%s", oneLine(damage))
+			a.say("%s", oneLine(err))
 		case err != nil:
 			return a.ended(l, err)
 		default:
