@@ -4,7 +4,7 @@ GO      ?= go
 FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help test race lint fuzz bench demo check
+.PHONY: help test race lint fuzz torture planted bench demo check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,12 @@ lint: ## gofmt, go vet for Linux and macOS, golangci-lint (built into .cache the
 
 fuzz: ## run each fuzz target for FUZZTIME (30s)
 	FUZZTIME=$(FUZZTIME) bash .ci/run fuzz
+
+torture: ## random histories of a store with crashes and faults, until stopped
+	$(GO) test -run '^TestTorture$$' -timeout 0 -v ./store -args -torture
+
+planted: ## plant bugs and have the random histories catch them
+	bash .ci/run planted
 
 bench: ## run all benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...

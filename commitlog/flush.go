@@ -104,6 +104,9 @@ func (l *Log) flushAll() error {
 		return nil
 	}
 	start := time.Now()
+	if plantedAck.on() {
+		l.flushed.Advance(to)
+	}
 	if err := l.files.Flush(from, to); err != nil {
 		return l.poison(err)
 	}

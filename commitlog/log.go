@@ -161,7 +161,7 @@ func (l *Log) settleTail(end, flushedTo int64, clean bool) error {
 	if l.tail == nil {
 		return nil
 	}
-	if !clean {
+	if !clean && !plantedTail.on() {
 		err := l.tail.ZeroFrom(end - l.tail.Base())
 		if errors.Is(err, mappedfile.ErrDiskFull) {
 			return err

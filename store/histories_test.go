@@ -6,9 +6,13 @@ package store_test
 import (
 	"flag"
 	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/signal"
 	"runtime"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -37,6 +41,37 @@ func TestHistories(t *testing.T) {
 			failed := playMany(t, k, *historySeed, func(i int) bool { return i < n })
 			t.Logf("%d histories with %v, %d with a broken promise, %.0f a second", n, k, failed, float64(n)/time.Since(begin).Seconds())
 		})
+	}
+}
+
+// TestTorture plays random histories until it is interrupted, and says from time
+// to time how many it was.
+func TestTorture(t *testing.T) {
+	if !*torture {
+		t.Skip("no -torture")
+	}
+	stop, end := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
+	defer end()
+	first := *historySeed
+	if first == 1 {
+		first = rand.Uint64() >> 1
+	}
+	const round = 1000
+	begin := time.Now()
+	for done := 0; stop.Err() == nil && !t.Failed(); {
+		for _, k := range []kind{powerCuts, withFaults} {
+			var played atomic.Int64 // several ask at a time
+			playMany(t, k, first, func(i int) bool {
+				more := i < round && stop.Err() == nil
+				if more {
+					played.Add(1)
+				}
+				return more
+			})
+			done += int(played.Load())
+		}
+		first += round
+		fmt.Fprintf(os.Stderr, "%d histories in %v, next seed %d\n", done, time.Since(begin).Round(time.Second), first)
 	}
 }
 
