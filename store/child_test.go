@@ -26,12 +26,16 @@ import (
 const (
 	jobHold   = "hold"   // open the store, say so, wait for the end of stdin
 	jobAppend = "append" // append synchronously and print each acknowledged message
+	jobLives  = "lives"  // open, append and close, again and again, and print each acknowledged message
+	jobDrive  = "drive"  // do what standard input says, line by line
 	jobFill   = "fill"   // append as many MiB as the third word says, then say so and wait
 )
 
 func runChild(job string) int {
 	words := strings.Fields(job)
-	run := map[string]func(words []string) error{jobHold: childHold, jobAppend: childAppend, jobFill: childFill}[words[0]]
+	run := map[string]func(words []string) error{
+		jobHold: childHold, jobAppend: childAppend, jobFill: childFill, jobLives: childLives, jobDrive: childDrive,
+	}[words[0]]
 	if err := run(words); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

@@ -5,6 +5,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"syscall"
 	"testing"
@@ -55,8 +56,7 @@ func TestFuseFailures(t *testing.T) {
 				require.NoError(t, s.WaitDispatched(context.Background(), s.Stats().Appended))
 
 				f.fault.Err = syscall.EIO
-				require.NoError(t, r.Inject(r.disk, f.fault))
-				cause := provoke(t, s, l, poisoned)
+				cause := provoke(t, r, f.fault, s, l, poisoned)
 				require.ErrorIs(t, cause, store.ErrPoisoned)
 				require.ErrorIs(t, cause, syscall.EIO)
 				requireRefused(t, s, cause)
@@ -127,8 +127,9 @@ func tryPledge(s *store.Store, l *pledges, id string) error {
 
 // provoke appends and commits offsets until the fault has struck. Whatever was
 // answered before that counts as promised as far as the log was flushed.
-func provoke(t *testing.T, s *store.Store, l *pledges, poisoned chan error) error {
+func provoke(t *testing.T, r *fuseRig, fault fusefs.Fault, s *store.Store, l *pledges, poisoned chan error) error {
 	t.Helper()
+	require.NoError(t, r.Inject(r.disk, fault))
 	for n := 0; ; n++ {
 		err := tryPledge(s, l, fmt.Sprintf("b.%d", n))
 		if err == nil {
@@ -140,9 +141,13 @@ func provoke(t *testing.T, s *store.Store, l *pledges, poisoned chan error) erro
 			return cause
 		default:
 		}
-		if err != nil {
-			require.ErrorIs(t, err, store.ErrPoisoned)
+		if errors.Is(err, store.ErrPoisoned) {
 			return <-poisoned
+		}
+		if err != nil {
+			// It struck a file that was just being made, and is gone again.
+			require.ErrorIs(t, err, syscall.EIO)
+			require.NoError(t, r.Inject(r.disk, fault))
 		}
 	}
 }
