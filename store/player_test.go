@@ -34,6 +34,7 @@ type player struct {
 
 	ledger
 	afterCut bool // the machine lost power and was not opened since
+	unmarked bool // Stele's directory was taken away, and the store not opened since
 	rebuilds bool // something was done to the files that may cost a rebuild
 	dropped  bool // a flush failed in this run of the machine
 	holed    bool // an unacknowledged message may be missing in the middle
@@ -256,6 +257,9 @@ func (p *player) crash(next *machine, was durable, kill bool) {
 	p.restore(was)
 	p.faulty, p.hurt, p.blind = false, false, false
 	p.afterCut = p.afterCut || !kill
+	// Without marks nothing tells a torn tail from damage: everything that can
+	// still be read is kept.
+	p.holed = p.holed || p.unmarked && !kill
 }
 
 // drops reports whether a flush failed since the machine lost power. What it
@@ -334,7 +338,7 @@ func (p *player) open(rng *rand.Rand) {
 	}
 	p.say("  it was a %v: %+v", s.Stats().Recovery.Kind, s.Stats().Recovery)
 	if p.perform(p.verify) {
-		p.afterCut = false
+		p.afterCut, p.unmarked = false, false
 		p.rebuilds = false
 		p.rebuilds = p.drops()
 	}
@@ -446,8 +450,7 @@ func (p *player) remove(what verb) {
 	if what == doRmStele {
 		p.on = newMachine(p.on.disk, newMeta())
 		p.forgetMeta()
-		// Without marks nothing tells a torn tail from damage: everything that
-		// can still be read is kept.
+		p.unmarked = true
 		p.holed = p.holed || p.afterCut
 	}
 }
