@@ -6,15 +6,12 @@ package store
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"math"
 	"runtime"
 
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/consumequeue"
-	"github.com/stelelog/stele/internal/layout"
 	"github.com/stelelog/stele/internal/marks"
-	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
 )
 
@@ -58,19 +55,6 @@ func (s *Store) plan(was past) (plan, error) {
 		s.o.Logger.Warn("the marks do not fit the log; going by RocketMQ's rule", "safe", p.from.Offset)
 	}
 	return s.foreignPlan(was)
-}
-
-// checkLost refuses a directory without a log whose queues speak of one: it was
-// lost, and must not be begun anew under them.
-func (s *Store) checkLost() error {
-	qs := s.queues.Queues()
-	if s.log.Files().Len() > 0 || len(qs) == 0 {
-		return nil
-	}
-	return &mappedfile.FileError{
-		Path:  s.path(layout.CommitLog),
-		Cause: fmt.Errorf("%w: the log is empty, but there are %d consume queues, one of topic %q", ErrMissingFile, len(qs), qs[0].Topic()),
-	}
 }
 
 // markedPlan goes by the marks of a Stele that had the directory before.

@@ -136,6 +136,27 @@ func Open(disk mappedfile.Disk, dir string) (*File, error) {
 	return f, nil
 }
 
+// Reached returns how far the file in dir says that the log came, without opening
+// or changing it; false when it is missing or holds no intact State.
+func Reached(disk mappedfile.Disk, dir string) (message.Offset, bool) {
+	b, err := disk.ReadFile(filepath.Join(dir, FileName))
+	if err != nil || len(b) != fileSize || string(b[:len(magic)]) != magic {
+		return 0, false
+	}
+	var newest State
+	var last uint64
+	for _, at := range []int{slotA, slotB} {
+		if seq, st, ok := decodeSlot(b[at : at+slotLen]); ok && seq > last {
+			last, newest = seq, st
+		}
+	}
+	off := newest.Flushed
+	if live, ok := readLive(b, newest.Session); ok {
+		off = max(off, live.Offset)
+	}
+	return off, last > 0
+}
+
 func create(disk mappedfile.Disk, dir, path string) (mappedfile.Region, error) {
 	if err := disk.MkdirAll(dir); err != nil {
 		return nil, err
@@ -333,8 +354,10 @@ func (f *File) SetLive(p Position) {
 
 // Live returns the live Position of a session, or false when the file holds
 // that of another.
-func (f *File) Live(session uint64) (Position, bool) {
-	b, be := f.region.Bytes(), binary.BigEndian
+func (f *File) Live(session uint64) (Position, bool) { return readLive(f.region.Bytes(), session) }
+
+func readLive(b []byte, session uint64) (Position, bool) {
+	be := binary.BigEndian
 	if be.Uint64(b[liveAt:]) != session || session == 0 {
 		return Position{}, false
 	}
