@@ -37,9 +37,6 @@ func TestDamagedEntry(t *testing.T) {
 			t.Run(who+"/"+name, func(t *testing.T) {
 				t.Parallel()
 				for place, i := range victimOf(t).places() {
-					if testing.Short() && place != "middle" && place != "last" {
-						continue
-					}
 					v := victimOf(t)
 					path, at := v.queueFile(t, v.all[i])
 					changeFile(t, path, at, consumequeue.EntrySize, damage)
