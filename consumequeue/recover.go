@@ -242,6 +242,22 @@ func (u units) zeroAt(i int64) bool {
 	return true
 }
 
+// GoesOn reports whether something other than zeros follows the last entry: one
+// that is damaged, or that nothing in the log stands behind. It runs where Trim
+// may.
+func (q *Queue) GoesOn() (bool, error) {
+	pos := q.max.Load() * EntrySize
+	f := q.files.Find(pos)
+	if f == nil {
+		return false, nil
+	}
+	u, err := unitsOf(f)
+	if err != nil {
+		return false, q.wrap(err)
+	}
+	return !u.zeroAt((pos - f.Base()) / EntrySize), nil
+}
+
 // Trim removes what lies behind Max: files that begin there, and bytes in the
 // last file, which become zero. It runs after Recover and the dispatch that
 // follows it, and keeps entries of a former life from being taken for new ones

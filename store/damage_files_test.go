@@ -15,6 +15,7 @@ import (
 
 	"github.com/stelelog/stele/consumequeue"
 	"github.com/stelelog/stele/message"
+	"github.com/stelelog/stele/store"
 )
 
 // entryDamage is what can befall the twenty bytes of a queue entry.
@@ -250,6 +251,36 @@ func TestOldTail(t *testing.T) {
 			}
 			require.Equal(t, tail[3].offset, out.recovery.End)
 			require.ErrorContains(t, out.recovery.Torn, "old record")
+		})
+	}
+}
+
+// TestDamagedEndOfAnOldQueue: a queue whose last messages lie before what is read
+// of a broker's log ends in a damaged entry.
+func TestDamagedEndOfAnOldQueue(t *testing.T) {
+	t.Parallel()
+	for name, damage := range entryDamage {
+		if name == "all zero" {
+			continue // then the queue ends there, to all who look
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			v := victims["stele/closed"](t)
+			s := openVictim(t, v)
+			for range 5 {
+				v.appendTo(t, s, msg("early", 0, "early"))
+			}
+			last := v.all[len(v.all)-1]
+			for range 300 {
+				v.appendTo(t, s, msg("late", 0, "late, and long enough to fill a file or two before the end of this test"))
+			}
+			require.NoError(t, s.Close())
+			require.NoError(t, os.RemoveAll(filepath.Join(v.dir, "stele")))
+			path, at := v.queueFile(t, last)
+			changeFile(t, path, at, consumequeue.EntrySize, damage)
+			out := v.open(t)
+			require.Equal(t, store.ForeignClean, out.recovery.Kind)
+			v.requireAll(t, out)
 		})
 	}
 }

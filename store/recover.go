@@ -5,6 +5,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"runtime"
 	"slices"
@@ -126,8 +127,27 @@ func (s *Store) replay(p plan) (*dispatcher, commitlog.Recovery, error) {
 			return d.record(m.PhysicalOffset, m, strict)
 		},
 	})
+	if err == nil && p.kind == ForeignClean && strict {
+		err = s.checkBehind()
+	}
 	found.Damage = append(slices.Clip(p.damage), found.Damage...)
 	return d, found, err
+}
+
+// checkBehind is for a broker's directory that was closed in order: there a queue
+// ends in zeros. Something behind its end is an entry that was damaged, and
+// there may be sound ones behind it whose records lie before what was read.
+func (s *Store) checkBehind() error {
+	for _, q := range s.queues.Queues() {
+		more, err := q.GoesOn()
+		if err != nil {
+			return err
+		}
+		if more {
+			return fmt.Errorf("%w: topic %q, queue %d goes on behind offset %d", errCount, q.Topic(), q.ID(), q.Max())
+		}
+	}
+	return nil
 }
 
 // queueLacksFront reports whether a queue begins behind files that can't have
