@@ -201,8 +201,8 @@ func (s *Store) ready(ctx context.Context) error {
 	if err := s.Err(); err != nil {
 		return err
 	}
-	if p := s.stalled.Load(); p != nil {
-		return *p
+	if err := s.noSpace(); err != nil {
+		return err
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)

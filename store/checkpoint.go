@@ -74,13 +74,32 @@ func (s *Store) checkpointLoop(ctx context.Context) {
 		case <-points.C:
 			err = s.saveCheckpoint(false)
 		case <-offsets.C:
-			err = s.meta.Sync()
+			err = s.syncMeta()
 		}
 		if err != nil && ctx.Err() == nil {
 			s.poison(fmt.Errorf("checkpoint: %w", err))
 			return
 		}
 	}
+}
+
+// syncMeta makes consumer offsets durable. While there is no space for them,
+// appends are refused; each further try may find some.
+func (s *Store) syncMeta() error {
+	err := metaError(s.meta.Sync())
+	if errors.Is(err, ErrDiskFull) {
+		err = fmt.Errorf("metadata stalled: %w", err)
+		if s.unwritten.Swap(&err) == nil {
+			s.o.Logger.Warn("metadata waits for space", "error", err)
+			s.stallEvent(err)
+		}
+		return nil
+	}
+	if err == nil && s.unwritten.Swap(nil) != nil {
+		s.o.Logger.Info("metadata goes on")
+		s.stallEvent(nil)
+	}
+	return err
 }
 
 // saveCheckpoint makes log and queues durable up to where the dispatcher is,

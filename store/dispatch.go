@@ -290,6 +290,16 @@ func (s *Store) stall(err error) {
 	}
 }
 
+// noSpace is why appends are refused until there is space, or nil.
+func (s *Store) noSpace() error {
+	for _, p := range []*error{s.stalled.Load(), s.unwritten.Load()} {
+		if p != nil {
+			return *p
+		}
+	}
+	return nil
+}
+
 func (s *Store) stallEvent(err error) {
 	if f := s.o.Events.Stalled; f != nil {
 		f(err)

@@ -32,8 +32,8 @@ type Events struct {
 	DamagedEntry func(*consumequeue.EntryError)
 	// Skipped is called for a record that was not put in a queue, and why.
 	Skipped func(off message.Offset, reason error)
-	// Stalled is called when the dispatcher can't go on for want of space, and
-	// with nil when it goes on.
+	// Stalled is called when the dispatcher can't go on, or the metadata can't be
+	// written, for want of space, and with nil when that goes on.
 	Stalled func(error)
 	// Poisoned is called once, with what every later append returns.
 	Poisoned func(error)

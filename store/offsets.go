@@ -5,6 +5,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -32,8 +33,11 @@ func (s *Store) SyncOffsets() error { return metaError(s.meta.Sync()) }
 
 // metaError is an error of the metadata in the store's words.
 func metaError(err error) error {
-	if errors.Is(err, topicmeta.ErrClosed) {
+	switch {
+	case errors.Is(err, topicmeta.ErrClosed):
 		return ErrClosed
+	case topicmeta.IsFull(err):
+		return fmt.Errorf("%w: %w", ErrDiskFull, err)
 	}
 	return err
 }

@@ -156,7 +156,7 @@ func (s *Store) openMeta() (err error) {
 	s.meta, err = topicmeta.Open(filepath.Join(s.path(layout.Stele), layout.Meta), topicmeta.Options{
 		FS: s.o.MetaFS, Logger: s.o.Logger, Now: s.o.Clock,
 	})
-	return err
+	return metaError(err)
 }
 
 // storeTime returns when a record was stored, for searches by time.

@@ -129,8 +129,12 @@ func tryPledge(s *store.Store, l *pledges, id string) error {
 // answered before that counts as promised as far as the log was flushed.
 func provoke(t *testing.T, r *fuseRig, fault fusefs.Fault, s *store.Store, l *pledges, poisoned chan error) error {
 	t.Helper()
-	require.NoError(t, r.Inject(r.disk, fault))
+	armed := false
 	for n := 0; ; n++ {
+		if !armed {
+			require.NoError(t, r.Inject(r.disk, fault))
+			armed = true
+		}
 		err := tryPledge(s, l, fmt.Sprintf("b.%d", n))
 		if err == nil {
 			_ = s.CommitOffset("group", "orders", 0, message.QueueOffset(n)) // refused once it failed
@@ -145,9 +149,11 @@ func provoke(t *testing.T, r *fuseRig, fault fusefs.Fault, s *store.Store, l *pl
 			return <-poisoned
 		}
 		if err != nil {
-			// It struck a file that was just being made, and is gone again.
+			// It struck a file that was just being made, and is gone again. The
+			// next append makes it.
 			require.ErrorIs(t, err, syscall.EIO)
-			require.NoError(t, r.Inject(r.disk, fault))
+			require.NoError(t, tryPledge(s, l, fmt.Sprintf("c.%d", n)))
+			armed = false
 		}
 	}
 }

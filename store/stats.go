@@ -46,7 +46,7 @@ type Stats struct {
 
 	// Poisoned is what appends return after a background failure, or nil.
 	Poisoned error
-	// Stalled is why the dispatcher waits for space, or nil.
+	// Stalled is why the dispatcher or the metadata waits for space, or nil.
 	Stalled error
 	// Recovery is what Open found and did.
 	Recovery Recovery
@@ -68,9 +68,7 @@ func (s *Store) Stats() Stats {
 		Flushes: c.flushes.Load(), Rolls: c.rolls.Load(), RollsWaited: c.rollsWaited.Load(),
 		Poisoned: s.Err(), Recovery: s.recovery,
 	}
-	if p := s.stalled.Load(); p != nil {
-		st.Stalled = *p
-	}
+	st.Stalled = s.noSpace()
 	return st
 }
 

@@ -39,7 +39,8 @@ type Store struct {
 	counters counters
 
 	dispatched watermark.Mark
-	stalled    atomic.Pointer[error]
+	stalled    atomic.Pointer[error] // the dispatcher waits for space
+	unwritten  atomic.Pointer[error] // the metadata does
 	failure    atomic.Pointer[error]
 	closing    atomic.Bool
 

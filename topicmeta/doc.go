@@ -30,7 +30,9 @@
 //   - When a write to the disk fails, Sync returns an error that wraps ErrFailed,
 //     every later change is refused with the same, and reads go on. Nothing
 //     panics or ends the process (see fuse), and nothing more reaches the disk:
-//     what is there is what a crash at that moment would have left.
+//     what is there is what a crash at that moment would have left. If all that
+//     was missing is room, a later Sync that finds some opens the database again
+//     and writes everything that is in memory; changes are accepted from then on.
 //   - A directory that this package did not make is never touched: Open looks
 //     for its marker file before Pebble looks at anything, so that a RocksDB
 //     directory, or any other, is refused and not converted.

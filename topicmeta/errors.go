@@ -21,7 +21,8 @@ var (
 	// ErrReadOnly is returned when a change was asked of a Store that was opened read-only.
 	ErrReadOnly = errors.New("topicmeta: store is read-only")
 	// ErrFailed is in the chain of every refusal after a write to disk failed.
-	// It lasts until the directory is opened again; reads go on.
+	// It lasts until the directory is opened again, or, if there was no room, until
+	// a Sync finds some; reads go on.
 	ErrFailed = errors.New("topicmeta: an earlier write failed, changes are refused")
 	// ErrInvalid is returned when a topic, name, queue, level or offset is outside its limits.
 	ErrInvalid = errors.New("topicmeta: invalid value")

@@ -39,7 +39,7 @@ type fuse struct {
 // blow reports before it cuts: a commit whose write was swallowed must find the
 // failure when it looks.
 func (f *fuse) blow(op, name string, err error) {
-	f.onBlow(fmt.Errorf("%s %s: %w", op, name, err))
+	f.onBlow(fmt.Errorf("%s %s: %w", op, name, markFull(op, err)))
 	f.blown.Store(true)
 }
 

@@ -46,15 +46,18 @@ type Store struct {
 	// never changed.
 	topics atomic.Pointer[map[string]*Topic]
 	closed atomic.Bool           // set under mu
-	failed atomic.Pointer[error] // the first failure; never changes again
+	failed atomic.Pointer[error] // the first failure, until resume takes it back
 
 	mu      sync.Mutex // guards the tables below and changes of topics
 	offsets map[string]map[queueKey]*progress
 	delays  map[int32]message.QueueOffset
 	dirty   dirty
 
-	commitMu sync.Mutex // held over a commit to Pebble; taken before mu
-	db       *pebble.DB // nil if read-only or closed; guarded by commitMu
+	commitMu sync.Mutex // held over a commit to Pebble; taken before mu, guards what follows
+	db       *pebble.DB // nil if read-only or closed, or while resume finds no room
+	fuse     *fuse      // of db
+	rewrite  bool       // the next commit writes all there is: see resume
+	o        Options
 
 	closeOnce sync.Once
 	closeErr  error
@@ -82,6 +85,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	s.o = o
 	if err := claim(o.FS, dir, o.ReadOnly); err != nil {
 		return nil, fmt.Errorf("topicmeta: open: %w", err)
 	}
@@ -98,13 +102,7 @@ func Open(dir string, o Options) (*Store, error) {
 // openDB opens Pebble and reads every entry. A read-only Store does not keep it.
 func (s *Store) openDB(o Options) error {
 	s.failed.Store(nil)
-	f := &fuse{FS: o.FS, readOnly: o.ReadOnly, onBlow: s.fail}
-	// A failure that Pebble reports must also keep it off the disk.
-	fail := func(err error) {
-		s.fail(err)
-		f.blown.Store(true)
-	}
-	db, err := pebble.Open(s.dir, pebbleOptions(f, o.Logger, fail))
+	db, f, err := s.openPebble()
 	switch {
 	case errors.Is(err, pebble.ErrDBDoesNotExist) && o.ReadOnly:
 		return nil // the marker is there, and nothing was ever stored
@@ -118,8 +116,20 @@ func (s *Store) openDB(o Options) error {
 	if err != nil || o.ReadOnly {
 		return errors.Join(err, db.Close())
 	}
-	s.db = db
+	s.db, s.fuse = db, f
 	return nil
+}
+
+// openPebble opens the database behind a new fuse.
+func (s *Store) openPebble() (*pebble.DB, *fuse, error) {
+	f := &fuse{FS: s.o.FS, readOnly: s.o.ReadOnly, onBlow: s.fail}
+	// A failure that Pebble reports must also keep it off the disk.
+	fail := func(err error) {
+		s.fail(err)
+		f.blown.Store(true)
+	}
+	db, err := pebble.Open(s.dir, pebbleOptions(f, s.o.Logger, fail))
+	return db, f, err
 }
 
 // load fills the tables from the database.
@@ -218,7 +228,9 @@ func (s *Store) Close() error {
 		err := s.commit()
 		s.commitMu.Lock()
 		defer s.commitMu.Unlock()
-		err = errors.Join(err, s.db.Close())
+		if s.db != nil {
+			err = errors.Join(err, s.db.Close())
+		}
 		s.db = nil
 		if err == nil {
 			err = s.failure() // closing writes too

@@ -55,11 +55,14 @@ type offsetChange struct {
 	deleted bool
 }
 
-// take moves what is dirty into changes.
-func (s *Store) take() changes {
+// take moves what is dirty, or all there is, into changes.
+func (s *Store) take(all bool) changes {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	topics := *s.topics.Load()
+	if all {
+		s.soil()
+	}
 	c := changes{
 		topics:  make(map[string]*Topic, len(s.dirty.topics)),
 		offsets: make([]offsetChange, 0, len(s.dirty.offsets)),
@@ -127,8 +130,11 @@ func (c changes) write(b *pebble.Batch) error {
 // or after a crash none of those that an earlier Sync did not cover. It costs one
 // write and one fsync, or nothing if nothing changed. An error wraps ErrFailed:
 // it is not known what is durable, and the Store refuses changes from then on.
+//
+// When what failed was a write for which there was no room, the next Sync that
+// finds some writes everything again, and changes are accepted as before.
 func (s *Store) Sync() error {
-	if err := s.writable(); err != nil {
+	if err := s.writable(); err != nil && !IsFull(err) {
 		return err
 	}
 	return s.commit()
@@ -140,19 +146,34 @@ func (s *Store) commit() error {
 	s.commitMu.Lock()
 	defer s.commitMu.Unlock()
 	if err := s.failure(); err != nil {
-		return err
+		if err = s.resume(err); err != nil {
+			return err
+		}
 	}
 	if s.db == nil {
 		return nil // Close came between, and committed everything
 	}
 	b := s.db.NewBatch()
-	err := s.take().write(b)
+	c := s.take(s.rewrite)
+	var err error
+	if s.rewrite {
+		err = b.DeleteRange([]byte{kindTopic}, []byte{kindDelay + 1}, nil)
+	}
+	if err == nil {
+		err = c.write(b)
+	}
 	if err == nil && !b.Empty() {
 		err = b.Commit(pebble.Sync)
 	}
 	if err = errors.Join(err, b.Close()); err != nil {
 		s.fail(err)
 	}
+	if s.fuse.blown.Load() {
+		s.fail(errBlown) // unless it has said so itself
+	}
 	// Pebble reports a commit whose write failed to the logger, not here.
-	return s.failure()
+	if err = s.failure(); err == nil {
+		s.rewrite = false
+	}
+	return err
 }
