@@ -360,3 +360,21 @@ func TestFailingReads(t *testing.T) {
 	s = open(t, "meta", Options{FS: mem})
 	state(t, s)
 }
+
+// Whoever made the directory was killed before its name was durable: the next
+// one to open it sees to that.
+func TestDirectoryOfAKilledProcess(t *testing.T) {
+	t.Parallel()
+	mem := vfs.NewCrashableMem()
+	require.NoError(t, makeDir(mem, "/stele"))
+	require.NoError(t, mem.MkdirAll("/stele/meta", 0o755))
+	s, err := Open("/stele/meta", Options{FS: mem})
+	require.NoError(t, err)
+	require.NoError(t, script(s, 0, 1, func(int) {}))
+	left := mem.CrashClone(vfs.CrashCloneCfg{})
+	require.NoError(t, s.Close())
+	s, err = Open("/stele/meta", Options{FS: left})
+	require.NoError(t, err)
+	require.Zero(t, state(t, s))
+	require.NoError(t, s.Close())
+}
