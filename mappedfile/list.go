@@ -45,34 +45,6 @@ func listFiles(o *Options) ([]*File, []*FileError, error) {
 	return files, nil, err
 }
 
-// tolerantRun makes a run of the files that can be read, and says what is wrong
-// with it. A file that is too short is read as far as it goes, of one that is
-// too long the beginning.
-func tolerantRun(o *Options, bases, sizes []int64) (files []*File, problems []*FileError) {
-	for i, base := range bases {
-		path := filepath.Join(o.Dir, FileName(base))
-		if base > math.MaxInt64-o.FileSize || base%o.FileSize != bases[0]%o.FileSize {
-			problems = append(problems, &FileError{Path: path, Cause: ErrStrayFile})
-			continue
-		}
-		if sizes[i] != o.FileSize {
-			problems = append(problems, &FileError{Path: path, Cause: ErrFileSize, Want: o.FileSize, Got: sizes[i]})
-		}
-		if n := len(files); n > 0 && base > files[n-1].base+o.FileSize {
-			want := files[n-1].base + o.FileSize
-			problems = append(problems, &FileError{
-				Path: filepath.Join(o.Dir, FileName(want)), Cause: ErrMissingFile, Want: want, Got: base,
-			})
-		}
-		if size := min(sizes[i], o.FileSize); size > 0 {
-			f := newFile(base, size, path, o.Disk, o.Mapping)
-			f.lax = true
-			files = append(files, f)
-		}
-	}
-	return files, problems
-}
-
 func strictRun(o *Options, bases, sizes []int64) ([]*File, error) {
 	files := make([]*File, len(bases))
 	for i, base := range bases {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"sort"
 	"sync"
 	"sync/atomic"
 )
@@ -124,10 +123,6 @@ func (q *Queue) End() int64 {
 	return 0
 }
 
-// Problems returns what is wrong with the files of a queue that was opened
-// Tolerant.
-func (q *Queue) Problems() []*FileError { return q.problems }
-
 // Find returns the file that holds off, or nil.
 func (q *Queue) Find(off int64) *File {
 	files := q.Files()
@@ -145,29 +140,6 @@ func (q *Queue) Find(off int64) *File {
 		return nil
 	}
 	return files[i]
-}
-
-// Next returns the file that holds off or, in a hole of a Tolerant queue, the
-// one behind the hole; nil when there is none.
-func (q *Queue) Next(off int64) *File {
-	files := q.Files()
-	i := sort.Search(len(files), func(i int) bool { return files[i].End() > off })
-	if i == len(files) {
-		return nil
-	}
-	return files[i]
-}
-
-// hole says which file lacks the byte at off, which lies between Min and End.
-func (q *Queue) hole(off int64) error {
-	base := off - (off-q.Min())%q.o.FileSize
-	path := filepath.Join(q.o.Dir, FileName(base))
-	for _, p := range q.problems {
-		if p.Path == path {
-			return p
-		}
-	}
-	return &FileError{Path: path, Cause: ErrMissingFile, Want: base, Got: q.Next(off).base}
 }
 
 // View returns the n bytes at offset off, which must lie in one file. It
