@@ -31,6 +31,10 @@ type player struct {
 	trap  *snare
 	sizes [2]int64 // of log and queue files
 	plain bool     // all messages alike: an old tail lines up with a new end
+	// checks is 0 for records that have both checksums, 1 for the body's only, 2
+	// for one or the other; bare says that some have the body's only.
+	checks int
+	bare   bool
 
 	ledger
 	afterCut bool // the machine lost power and was not opened since
@@ -303,10 +307,12 @@ func (p *player) open(rng *rand.Rand) {
 	if p.sizes[0] == 0 {
 		p.sizes = [2]int64{int64(4+4*rng.IntN(5)) << 10, []int64{80, queueFileSize, 2000}[rng.IntN(3)]}
 		p.plain = rng.IntN(4) == 0
+		p.checks = rng.IntN(3)
 	}
 	o.FileSize, o.QueueFileSize = p.sizes[0], p.sizes[1]
 	o.Flush = store.FlushMode(rng.IntN(2))
-	o.PropertyCRC = store.CRCMode(rng.IntN(2))
+	o.PropertyCRC = []store.CRCMode{store.CRCWhole, store.CRCBodyOnly, store.CRCMode(rng.IntN(2))}[p.checks]
+	p.bare = p.bare || o.PropertyCRC == store.CRCBodyOnly
 	if rng.IntN(2) == 0 {
 		o.CheckpointInterval = time.Duration(1+rng.IntN(5)) * time.Millisecond
 	}
@@ -441,6 +447,11 @@ func (p *player) remove(what verb) {
 		dir = root + "/stele"
 	}
 	p.disarm()
+	if what == doRmStele && p.bare {
+		// Without marks, and without a checksum over its properties, a record
+		// that lost its end can't be told from one that is whole.
+		return
+	}
 	if _, err := p.on.disk.List(dir); err != nil || p.faulty {
 		return
 	}
