@@ -157,6 +157,7 @@ var injectable = []crashdisk.Op{
 	crashdisk.OpFlush, crashdisk.OpFlush, crashdisk.OpFlush, crashdisk.OpFlush, crashdisk.OpReserve, crashdisk.OpReserve,
 	crashdisk.OpCreate, crashdisk.OpCreate, crashdisk.OpSyncDir, crashdisk.OpRemove, crashdisk.OpOpen, crashdisk.OpZero,
 	crashdisk.OpWriteFile, crashdisk.OpReadFile, crashdisk.OpMkdirAll, crashdisk.OpList, crashdisk.OpLock,
+	crashdisk.OpSetLength,
 }
 
 // crashErr is the cause of a fault.

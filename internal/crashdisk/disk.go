@@ -29,8 +29,8 @@ type Disk struct {
 	counts   map[counter]int
 	faults   []*Fault
 	struck   map[Op]int // operations that a fault made fail
-	capacity int64 // bytes; 0 is no limit
-	used     int64 // bytes of blocks
+	capacity int64      // bytes; 0 is no limit
+	used     int64      // bytes of blocks
 }
 
 var _ mappedfile.Disk = (*Disk)(nil)
@@ -93,11 +93,34 @@ func (d *Disk) Create(path string, size int64, m mappedfile.Mapping) (mappedfile
 	if size <= 0 {
 		return nil, pathError("create", path, syscall.EINVAL)
 	}
-	f, err := d.add("create", path, image{size: size})
+	f, err := d.add("create", path, image{})
 	if err != nil {
 		return nil, err
 	}
+	if err := d.setLength(path, f, size); err != nil {
+		return nil, err
+	}
 	return d.mapFile(path, f, m), nil
+}
+
+// setLength gives a new file its length, durably. Until it is done the file is
+// empty, and a power cut may leave it with its length or without. d.mu is held,
+// but for a moment.
+func (d *Disk) setLength(path string, f *file, size int64) error {
+	f.maybe = []image{{size: size}}
+	d.mu.Unlock()
+	err := d.begin(OpSetLength, path)
+	f.maybe = nil
+	if err != nil {
+		parent, name, gone := d.root.place("remove", path)
+		if gone == nil && parent.names[name] == node(f) {
+			f.deleted = true
+			delete(parent.names, name)
+		}
+		return err
+	}
+	f.rest.size, f.durable.size = size, size
+	return nil
 }
 
 // add makes a new file. d.mu is held.

@@ -20,7 +20,8 @@
 //   - Bytes: the 4 KiB pages that a successful Flush of their range touched, as
 //     they were then. Nothing else of the file: unlike fdatasync, a Flush here
 //     never does more than it was asked for.
-//   - A length: from Create on, as mappedfile.Disk promises.
+//   - A length: from Create on. In the middle of it (see OpSetLength) the file
+//     is there and empty, and a power cut leaves it with or without its length.
 //   - A name, or that it is gone: after SyncDir of its directory. MkdirAll and
 //     WriteFile sync the directory that gained the entry.
 //

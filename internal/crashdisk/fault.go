@@ -30,11 +30,15 @@ const (
 	OpMkdirAll
 	OpList
 	OpLock
+	// OpSetLength is the second half of Create: the file has its name, and is
+	// empty.
+	OpSetLength
 )
 
 var opNames = [...]string{
 	"create", "open", "flush", "reserve", "zero", "remove",
 	"writefile", "readfile", "syncdir", "mkdirall", "list", "lock",
+	"setlength",
 }
 
 // String is the operation's name in lower case.

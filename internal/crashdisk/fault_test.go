@@ -362,3 +362,44 @@ func TestFailedCountsWhatFaultsStruck(t *testing.T) {
 	require.Equal(t, 2, d.Failed(crashdisk.OpFlush))
 	require.Zero(t, d.Failed(crashdisk.OpReserve))
 }
+
+// TestCrashInCreate: a file that is being made is there or not, empty or not.
+func TestCrashInCreate(t *testing.T) {
+	t.Parallel()
+	d := crashdisk.New()
+	require.NoError(t, d.MkdirAll("d"))
+	sizes := map[int64]int{}
+	d.Observe(func(op crashdisk.Op, _ string) {
+		if op != crashdisk.OpSetLength {
+			return
+		}
+		killed, err := d.KillClone().List("d")
+		require.NoError(t, err)
+		require.Len(t, killed, 1)
+		require.Zero(t, killed[0].Size)
+		for seed := range uint64(seeds) {
+			left, err := d.CrashClone(seed).List("d")
+			require.NoError(t, err)
+			size := int64(-1)
+			if len(left) > 0 {
+				size = left[0].Size
+			}
+			sizes[size]++
+		}
+	})
+	r, err := d.Create("d/f", page, mappedfile.Mapping{})
+	require.NoError(t, err)
+	require.Len(t, r.Bytes(), page)
+	require.Len(t, sizes, 3)
+	require.NotZero(t, sizes[-1])
+	require.NotZero(t, sizes[0])
+	require.NotZero(t, sizes[page])
+
+	d.Observe(nil)
+	d.Inject(crashdisk.Fault{Op: crashdisk.OpSetLength})
+	_, err = d.Create("d/g", page, mappedfile.Mapping{})
+	require.ErrorIs(t, err, syscall.EIO)
+	entries, err := d.List("d")
+	require.NoError(t, err)
+	require.Len(t, entries, 1)
+}
