@@ -62,7 +62,9 @@ func (p *pending) recycle() {
 // it is on disk, unless its WAIT property says not to wait. If ctx ends or
 // FlushTimeout passes meanwhile, the message is in the log and may or may not be
 // durable: the error is the cause of ctx, or ErrFlushTimeout, and the result is
-// valid. After any other error nothing was appended.
+// valid. The same holds for ErrPoisoned when the flush that was waited for is the
+// one that failed; then the result's Size is not 0. After any other error nothing
+// was appended.
 //
 // The errors are listed at ErrEmptyTopic and below it.
 func (s *Store) Append(ctx context.Context, m *message.Message) (AppendResult, error) {

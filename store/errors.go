@@ -33,7 +33,7 @@ var (
 )
 
 // Errors of Append and AppendBatch. None of them has written anything, but for
-// ErrFlushTimeout.
+// ErrFlushTimeout, and ErrPoisoned with a result whose Size is not 0.
 var (
 	ErrEmptyTopic         = message.ErrEmptyTopic
 	ErrTopicTooLong       = message.ErrTopicTooLong

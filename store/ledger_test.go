@@ -149,7 +149,7 @@ func (l *ledger) ackMeta() {
 func (l *ledger) become(left *model) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.entries, l.model.acked = left.entries, left.acked
+	l.entries, l.acked = left.entries, left.acked
 }
 
 // verify holds a store that was just opened to everything that was promised.
