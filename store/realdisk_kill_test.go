@@ -112,7 +112,7 @@ func (l *pledges) readAck(line string) error {
 // looked at in a copy.
 func TestKills(t *testing.T) {
 	t.Parallel()
-	chains, kills := 8, 40
+	chains, kills := 6, 40
 	if testing.Short() {
 		chains, kills = 2, 12
 	}
