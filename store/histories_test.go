@@ -21,7 +21,7 @@ import (
 
 var (
 	historySeed  = flag.Uint64("histories.seed", 1, "seed of the first random history")
-	historyCount = flag.Int("histories", 2000, "how many random histories of each kind; 200 with -short")
+	historyCount = flag.Int("histories", 2000, "how many random histories of each kind; 200 at most with -short and with -race")
 	historyText  = flag.String("history", "", "a history to play, as a failure prints it")
 	torture      = flag.Bool("torture", false, "random histories without end")
 )
@@ -31,7 +31,7 @@ var (
 func TestHistories(t *testing.T) {
 	t.Parallel()
 	n := *historyCount
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		n = min(n, 200)
 	}
 	for _, k := range []kind{powerCuts, withFaults} {
