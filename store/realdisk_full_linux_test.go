@@ -65,7 +65,6 @@ type fullRig struct {
 	mount  string
 	dir    string
 	pledge *pledges
-	sync   bool // appends are answered when they are on disk
 
 	child *exec.Cmd
 	in    io.WriteCloser

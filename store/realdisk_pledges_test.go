@@ -35,7 +35,7 @@ func proven(m *message.Message) (string, error) {
 		return "", fmt.Errorf("the body of the message at %d was never appended: %.80q", m.PhysicalOffset, m.Body)
 	}
 	sum, err := strconv.ParseUint(text[at+1:], 16, 32)
-	if err != nil || uint32(sum) != crc32.ChecksumIEEE([]byte(text[:at])) || parts[1] != m.Topic || parts[2] != fmt.Sprint(m.QueueID) {
+	if err != nil || sum != uint64(crc32.ChecksumIEEE([]byte(text[:at]))) || parts[1] != m.Topic || parts[2] != fmt.Sprint(m.QueueID) {
 		return "", fmt.Errorf("the message at %d of %s/%d was never appended there: %.80q", m.PhysicalOffset, m.Topic, m.QueueID, m.Body)
 	}
 	return parts[0], nil
@@ -94,7 +94,7 @@ func (l *pledges) flushed(end message.Offset, since int64) {
 // the log; nothing that was not appended, nothing twice, and nothing that an
 // earlier crash took; queues without holes. From now on what is there is durable
 // (since), and what is not is gone.
-func (l *pledges) check(t testing.TB, s *store.Store, crash, since int64) (found int) {
+func (l *pledges) check(t testing.TB, s *store.Store, crash, since int64) {
 	t.Helper()
 	st := s.Stats()
 	require.Empty(t, st.Recovery.Damage)
@@ -138,7 +138,6 @@ func (l *pledges) check(t testing.TB, s *store.Store, crash, since int64) (found
 			}, since}
 		}
 	}
-	return len(held)
 }
 
 // randomPad is how many bytes a message is padded with: mostly few, at times

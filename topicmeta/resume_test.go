@@ -72,7 +72,7 @@ func TestResume(t *testing.T) {
 			require.ErrorIs(t, s.Sync(), syscall.ENOSPC, "still full")
 			require.ErrorIs(t, s.CommitOffset("g", "t", 0, 1), ErrFailed)
 		}
-		require.EqualValues(t, last, offsetOf(t, s, "group19", "t", 19), "reads go on")
+		require.Equal(t, last, offsetOf(t, s, "group19", "t", 19), "reads go on")
 		full.Store(false)
 		require.NoError(t, s.Sync(), "there is room again")
 		require.NoError(t, s.CommitOffset("late", "t", 0, 9))

@@ -56,10 +56,10 @@ type length struct {
 // writable returns a page of live that is not safe's as well.
 func (f *file) writable(i int64) *page {
 	p := f.live.pages[i]
-	switch {
-	case p == nil:
+	switch p {
+	case nil:
 		p = new(page)
-	case p == f.safe.pages[i]:
+	case f.safe.pages[i]:
 		clone := *p
 		p = &clone
 	}
