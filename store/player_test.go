@@ -40,7 +40,7 @@ type player struct {
 	afterCut bool // the machine lost power and was not opened since
 	unmarked bool // Stele's directory was taken away, and the store not opened since
 	rebuilds bool // something was done to the files that may cost a rebuild
-	dropped  bool // a flush failed in this run of the machine
+	dropped  bool // a flush failed
 	holed    bool // an unacknowledged message may be missing in the middle
 	faulty   bool // something fails, or may fail
 	hurt     bool // something failed, or may have, in this opening or for it
@@ -255,7 +255,6 @@ func (p *player) sprung() bool {
 func (p *player) crash(next *machine, was durable, kill bool) {
 	p.rebuilds = p.drops()
 	p.leave()
-	p.dropped = kill && p.dropped
 	p.on = next
 	p.on.heal() // it has the capacity of the other one
 	p.restore(was)
@@ -266,9 +265,10 @@ func (p *player) crash(next *machine, was durable, kill bool) {
 	p.holed = p.holed || p.unmarked && !kill
 }
 
-// drops reports whether a flush failed since the machine lost power. What it
-// dropped is written again by a kernel when the same bytes are stored; crashdisk
-// does not notice that, so queues may lose what they were given again.
+// drops reports whether a flush failed, or the queues may need a rebuild anyway.
+// What a failed flush dropped is written again by a kernel when the same bytes
+// are stored; crashdisk does not notice that, so queues may lose what they were
+// given again, and it may take some openings until that shows.
 func (p *player) drops() bool {
 	p.dropped = p.dropped || p.on.disk.Failed(crashdisk.OpFlush) > 0
 	return p.dropped || p.rebuilds
