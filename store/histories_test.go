@@ -21,7 +21,7 @@ import (
 
 var (
 	historySeed  = flag.Uint64("histories.seed", 1, "seed of the first random history")
-	historyCount = flag.Int("histories", 2000, "how many random histories of each kind; 200 at most with -short and with -race")
+	historyCount = flag.Int("histories", 500, "how many random histories of each kind; 200 at most with -short and with -race")
 	historyText  = flag.String("history", "", "a history to play, as a failure prints it")
 	torture      = flag.Bool("torture", false, "random histories without end")
 )

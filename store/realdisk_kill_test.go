@@ -6,6 +6,7 @@ package store_test
 import (
 	"bufio"
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -107,13 +108,15 @@ func (l *pledges) readAck(line string) error {
 	return nil
 }
 
+var killCount = flag.Int("kills", 15, "how many processes each of 6 chains of kills ends; 12 of 2 chains with -short and with -race")
+
 // TestKills kills a process that opens, appends and closes, in all modes, at any
 // moment. The next one goes on in the same directory, unclosed; what it holds is
 // looked at in a copy.
 func TestKills(t *testing.T) {
 	t.Parallel()
-	chains, kills := 6, 40
-	if testing.Short() {
+	chains, kills := 6, *killCount
+	if testing.Short() || raceEnabled {
 		chains, kills = 2, 12
 	}
 	for c := range chains {
@@ -165,7 +168,13 @@ func killOne(t *testing.T, dir string, l *pledges, rng *rand.Rand) {
 
 func checkCopy(t *testing.T, dir string, l *pledges) store.RecoveryKind {
 	t.Helper()
-	left := t.TempDir()
+	// In memory where there is such a place: it is read once, and writing and
+	// removing it on a disk costs more than all the rest.
+	left, err := os.MkdirTemp("/dev/shm", "stele-test-")
+	if err != nil {
+		left = t.TempDir()
+	}
+	defer os.RemoveAll(left)
 	require.NoError(t, os.CopyFS(left, os.DirFS(dir)))
 	s, err := store.Open(left, osOptions())
 	require.NoError(t, err)
