@@ -170,7 +170,7 @@ func checkCopy(t *testing.T, dir string, l *pledges) store.RecoveryKind {
 	t.Helper()
 	// In memory where there is such a place: it is read once, and writing and
 	// removing it on a disk costs more than all the rest.
-	left, err := os.MkdirTemp("/dev/shm", "stele-test-")
+	left, err := os.MkdirTemp("/dev/shm", "stele-test-") //nolint:usetesting // not the disk of TempDir
 	if err != nil {
 		left = t.TempDir()
 	}
