@@ -63,7 +63,7 @@ func (f *File) Bytes() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if got := int64(len(r.Bytes())); got != f.size && !(f.lax && got > f.size) {
+	if got := int64(len(r.Bytes())); got < f.size || got > f.size && !f.lax {
 		_ = r.Close()
 		return nil, &FileError{Path: f.path, Cause: ErrFileSize, Want: f.size, Got: got}
 	}
