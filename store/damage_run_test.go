@@ -4,8 +4,8 @@
 package store_test
 
 import (
-	"errors"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
