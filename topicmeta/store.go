@@ -19,7 +19,7 @@ import (
 
 // readOnlyTries is how often a read-only Open reads a directory whose files are
 // being replaced by the store that owns it.
-const readOnlyTries = 3
+const readOnlyTries = 10
 
 // Options of Open. The zero value is usable.
 type Options struct {
@@ -93,6 +93,11 @@ func Open(dir string, o Options) (*Store, error) {
 	for try := 1; err != nil && o.ReadOnly && try < readOnlyTries; try++ {
 		err = s.openDB(o)
 	}
+	if o.ReadOnly && errors.Is(err, pebble.ErrDBDoesNotExist) {
+		// Ten times in a row it is no owner who is replacing its files: the
+		// marker is there, and nothing was ever stored.
+		err = nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("topicmeta: open %s: %w", dir, err)
 	}
@@ -103,10 +108,7 @@ func Open(dir string, o Options) (*Store, error) {
 func (s *Store) openDB(o Options) error {
 	s.failed.Store(nil)
 	db, f, err := s.openPebble()
-	switch {
-	case errors.Is(err, pebble.ErrDBDoesNotExist) && o.ReadOnly:
-		return nil // the marker is there, and nothing was ever stored
-	case err != nil:
+	if err != nil {
 		return errors.Join(err, s.failure())
 	}
 	// After a failure the database believes in files that never reached the disk.
