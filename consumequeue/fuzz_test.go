@@ -135,11 +135,13 @@ func requireConsistent(t *testing.T, q *Queue, below message.Offset) {
 	require.LessOrEqual(t, lo, hi)
 	require.Equal(t, q.empty, lo == hi)
 	if !q.empty {
-		for _, at := range []message.QueueOffset{lo, hi - 1} {
-			e, err := q.EntryAt(at)
-			require.NoError(t, err)
-			require.True(t, e.Valid(), "entry %d: %+v", at, e)
-		}
+		// The first entry may be damaged: there is a message all the same.
+		e, err := q.EntryAt(lo)
+		require.NoError(t, err)
+		require.False(t, e.IsBlank(), "entry %d: %+v", lo, e)
+		e, err = q.EntryAt(hi - 1)
+		require.NoError(t, err)
+		require.True(t, e.Valid(), "entry %d: %+v", hi-1, e)
 		last, _, _, err := q.Last()
 		require.NoError(t, err)
 		require.LessOrEqual(t, last.End(), below)
