@@ -18,6 +18,10 @@ import (
 // to off: the next message that it wants. It is visible at once and durable
 // after Options.OffsetInterval, or SyncOffsets, or Close; a crash in between
 // takes the group back to what was durable, and it sees messages again.
+//
+// With FlushAsync a power cut can take messages that were committed already. The
+// offset then stands beyond the queue's end, and the group skips the new messages
+// that take those offsets: call Flush before, where that matters.
 func (s *Store) CommitOffset(group, topic string, queue int32, off message.QueueOffset) error {
 	return metaError(s.meta.CommitOffset(group, topic, queue, off))
 }
