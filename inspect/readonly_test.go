@@ -141,21 +141,22 @@ func TestBesideAWriter(t *testing.T) {
 	require.NoError(t, err)
 	d := open(t, dir)
 
-	quit, failed := make(chan struct{}), error(nil)
+	// Each reading lets it write some files more: a writer that is left alone
+	// has thousands of them open in no time.
+	const readings, each = 40, 2000
+	turns, failed := make(chan struct{}, readings), error(nil)
 	var writing sync.WaitGroup
 	writing.Go(func() {
 		body := make([]byte, 700)
-		for i := 0; failed == nil; i++ {
-			select {
-			case <-quit:
-				return
-			default:
+		for range turns {
+			for i := 0; i < each && failed == nil; i++ {
 				_, failed = w.append(&message.Message{Topic: "t", QueueID: int32(i % 4), Body: body[:i%700]})
 			}
 		}
 	})
 	longest := 0
-	for range 40 {
+	for range readings {
+		turns <- struct{}{}
 		end, n := message.Offset(0), 0
 		for r, err := range d.Messages(context.Background(), inspect.Filter{}) {
 			if !assertNoError(t, err) {
@@ -176,7 +177,7 @@ func TestBesideAWriter(t *testing.T) {
 		require.Empty(t, o.Problems)
 		require.GreaterOrEqual(t, o.CommitLog.Max, end)
 	}
-	close(quit)
+	close(turns)
 	writing.Wait()
 	require.NoError(t, failed)
 	require.NoError(t, w.log.Close())

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"math"
 	"path/filepath"
+	"slices"
 	"strconv"
 )
 
@@ -34,15 +35,43 @@ func listFiles(o *Options) ([]*File, []*FileError, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if o.FileSize == 0 {
-		o.FileSize = settleSize(bases, sizes, o.DefaultSize)
+	size := o.FileSize
+	if size == 0 {
+		size = settleSize(bases, sizes, o.DefaultSize)
 	}
+	if o.Mapping.ReadOnly && !whole(bases, sizes, size) {
+		// The owner may be adding files. Reading a directory is not atomic:
+		// it can miss a file that was made meanwhile and yet show the one
+		// after it, or show a length from before it was set. What was there
+		// up to the last name of the first reading is there, in full, in the
+		// second.
+		upTo := bases[len(bases)-1]
+		if bases, sizes, problems, err = listNames(o); err != nil {
+			return nil, nil, err
+		}
+		n, _ := slices.BinarySearch(bases, upTo+1)
+		bases, sizes = bases[:n], sizes[:n]
+		if o.FileSize == 0 {
+			size = settleSize(bases, sizes, o.DefaultSize)
+		}
+	}
+	o.FileSize = size
 	if o.Tolerant {
 		files, more := tolerantRun(o, bases, sizes)
 		return files, append(problems, more...), nil
 	}
 	files, err := strictRun(o, bases, sizes)
 	return files, nil, err
+}
+
+// whole tells whether the files are of one length and without a hole.
+func whole(bases, sizes []int64, size int64) bool {
+	for i := range bases {
+		if sizes[i] != size || bases[i]-bases[0] != int64(i)*size {
+			return false
+		}
+	}
+	return true
 }
 
 func strictRun(o *Options, bases, sizes []int64) ([]*File, error) {

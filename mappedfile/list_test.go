@@ -179,3 +179,58 @@ func onlyDigits(s string) bool {
 	}
 	return true
 }
+
+// growing is a directory whose owner adds files while it is read for the first
+// time.
+type growing struct {
+	mappedfile.Disk
+	first []mappedfile.Entry
+	grow  func()
+	reads int
+}
+
+func (g *growing) List(dir string) ([]mappedfile.Entry, error) {
+	g.reads++
+	if g.reads == 1 {
+		return g.first, nil
+	}
+	g.grow()
+	return g.Disk.List(dir)
+}
+
+// TestListBesideAnOwnerWhoAddsFiles: reading a directory is not atomic.
+func TestListBesideAnOwnerWhoAddsFiles(t *testing.T) {
+	t.Parallel()
+	entry := func(base, size int64) mappedfile.Entry {
+		return mappedfile.Entry{Name: mappedfile.FileName(base), Size: size}
+	}
+	for name, first := range map[string][]mappedfile.Entry{
+		"a name was missed":            {entry(0, page), entry(2*page, page)},
+		"two names were missed":        {entry(0, page), entry(3*page, page)},
+		"a length was not set yet":     {entry(0, page), entry(page, 0), entry(2*page, page)},
+		"a length that was half a lie": {entry(0, page), entry(page, 1), entry(2*page, page), entry(3*page, page)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, made := t.TempDir(), int64(0)
+			g := &growing{Disk: mappedfile.OS(), first: first}
+			g.grow = func() {
+				for ; made < 6; made++ { // beyond what the first reading saw, with a hole of its own
+					if made != 4 {
+						put(t, g.Disk, dir, mappedfile.FileName(made*page), page)
+					}
+				}
+			}
+			q, err := mappedfile.OpenQueue(mappedfile.Options{
+				Dir: dir, Disk: g, Tolerant: true, Mapping: mappedfile.Mapping{ReadOnly: true},
+			})
+			require.NoError(t, err)
+			require.Empty(t, q.Problems())
+			last, err := strconv.ParseInt(first[len(first)-1].Name, 10, 64)
+			require.NoError(t, err)
+			require.Equal(t, last+page, q.End())
+			require.Equal(t, 2, g.reads)
+			require.NoError(t, q.Close())
+		})
+	}
+}
