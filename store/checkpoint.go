@@ -124,7 +124,7 @@ func (s *Store) writeCheckpoint(clean bool) error {
 	if s.flushAllQueues {
 		flush = s.queues.FlushAll
 	}
-	if err := flush(); err != nil {
+	if err := errors.Join(flush(), s.flushDerived()); err != nil {
 		return err
 	}
 	s.flushAllQueues = false

@@ -27,6 +27,8 @@ type dispatcher struct {
 	topic string
 	id    int32
 	queue *consumequeue.Queue
+	// fed is how many of Store.derived have the record at hand already.
+	fed int
 }
 
 // errGap says that a queue lacks the entries before a record: it does not fit
@@ -39,11 +41,14 @@ var (
 	errFar   = errors.New("queue offset impossible")
 )
 
-// record puts one record in its queue. strict makes a gap an error; otherwise
-// it is filled with blank entries, which readers skip. After an error the
-// position is still before the record.
+// record puts one record in its queue and in what else is derived from the log.
+// strict makes a gap an error; otherwise it is filled with blank entries, which
+// readers skip. After an error the position is still before the record.
 func (d *dispatcher) record(off message.Offset, m *message.Message, strict bool) error {
 	if err := d.place(off, m, strict); err != nil {
+		return err
+	}
+	if err := d.feed(m); err != nil {
 		return err
 	}
 	d.pos.Last, d.pos.LastTime = off, m.StoreTimestamp

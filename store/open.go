@@ -255,6 +255,7 @@ func (s *Store) abandon() error {
 	if s.meta != nil {
 		errs = append(errs, s.meta.Close())
 	}
+	errs = append(errs, s.closeDerived())
 	if s.queues != nil {
 		errs = append(errs, s.queues.Close())
 	}

@@ -118,6 +118,9 @@ func (s *Store) replay(p plan) (*dispatcher, commitlog.Recovery, error) {
 		return nil, commitlog.Recovery{}, errGap
 	}
 	d.pos.Entries = entries
+	if err := s.recoverDerived(p.from.Offset); err != nil {
+		return nil, commitlog.Recovery{}, err
+	}
 	// From the log's first byte on, a gap is in the log itself.
 	strict := p.from.Offset > s.log.Min()
 	found, err := s.log.Recover(commitlog.RecoverOptions{

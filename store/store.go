@@ -36,6 +36,7 @@ type Store struct {
 	recovery Recovery
 	session  marks.State // what is saved with each checkpoint: who has the store
 	table    *queueTable
+	derived  []derived // set by Open
 	counters counters
 
 	dispatched watermark.Mark
@@ -146,7 +147,7 @@ func (s *Store) close() error {
 			s.poison(err)
 		}
 	}
-	err = errors.Join(err, s.meta.Close(), s.queues.Close(), s.log.Close())
+	err = errors.Join(err, s.meta.Close(), s.closeDerived(), s.queues.Close(), s.log.Close())
 	err = errors.Join(err, s.checkpoint.close(), s.marks.Close())
 	if err == nil {
 		// Last: until here, a crash is recovered from like any other.
