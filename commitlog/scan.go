@@ -248,28 +248,10 @@ func (s *Scanner) classify(b []byte, pos int64, m *message.Message) (message.Kin
 	// were there, no checksum notices: the property CRC is lost with them, and
 	// a record need not have one. But every encoder ends the block in 0x02 or
 	// in text, and what was lost reads as zeros.
-	if n := zerosAtEnd(m); n > 0 && pos >= s.torn || n >= tornZeros {
+	if Torn(m) || pos >= s.torn && zerosAtEnd(m) > 0 {
 		return kind, 0, ErrTorn
 	}
 	return kind, int64(size), nil
-}
-
-// tornZeros is how many zeros at the end of its properties make a record torn
-// wherever it stands. Fewer could be somebody's text, and can't hide that the
-// property CRC is gone: its name alone is as long.
-const tornZeros = 8
-
-// Torn reports whether a record that was decoded lost its last bytes, and with
-// them the property CRC that would tell.
-func Torn(m *message.Message) bool { return zerosAtEnd(m) >= tornZeros }
-
-func zerosAtEnd(m *message.Message) int {
-	props := m.Properties.Encoded()
-	n := len(props)
-	for n > 0 && props[n-1] == 0 {
-		n--
-	}
-	return len(props) - n
 }
 
 // broken handles a place without an intact record.

@@ -127,6 +127,10 @@ var knownScripts = []struct{ reason, text string }{
 		"a queue's directory can't be listed, and its message is passed over",
 		"open:41442c0 fault:fe86e611 append:3408ed1d",
 	},
+	{
+		"the last four bytes of properties without a checksum lie in a sector that was lost, and nobody is left to tell",
+		"open:2fedf2ee trap:6dd8d2df batch:11affdc2 batch:5d0e21f2 batch:54ec59ed append:edecb51 close:12864628 rmstele:4b2f4419",
+	},
 }
 
 func TestKnownHistories(t *testing.T) {

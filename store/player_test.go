@@ -32,9 +32,8 @@ type player struct {
 	sizes [2]int64 // of log and queue files
 	plain bool     // all messages alike: an old tail lines up with a new end
 	// checks is 0 for records that have both checksums, 1 for the body's only, 2
-	// for one or the other; bare says that some have the body's only.
+	// for one or the other.
 	checks int
-	bare   bool
 
 	ledger
 	afterCut bool // the machine lost power and was not opened since
@@ -312,7 +311,6 @@ func (p *player) open(rng *rand.Rand) {
 	o.FileSize, o.QueueFileSize = p.sizes[0], p.sizes[1]
 	o.Flush = store.FlushMode(rng.IntN(2))
 	o.PropertyCRC = []store.CRCMode{store.CRCWhole, store.CRCBodyOnly, store.CRCMode(rng.IntN(2))}[p.checks]
-	p.bare = p.bare || o.PropertyCRC == store.CRCBodyOnly
 	if rng.IntN(2) == 0 {
 		o.CheckpointInterval = time.Duration(1+rng.IntN(5)) * time.Millisecond
 	}
@@ -447,11 +445,6 @@ func (p *player) remove(what verb) {
 		dir = root + "/stele"
 	}
 	p.disarm()
-	if what == doRmStele && p.bare {
-		// Without marks, and without a checksum over its properties, a record
-		// that lost its end can't be told from one that is whole.
-		return
-	}
 	if _, err := p.on.disk.List(dir); err != nil || p.faulty {
 		return
 	}
