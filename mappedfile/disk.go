@@ -92,6 +92,8 @@ type Region interface {
 	// Flush returns once the n bytes at off, as they were when it was called,
 	// are durable. After an error nothing is known about the range, and a
 	// later success does not mend that: the caller must give up on the file.
+	// A file that was cut meanwhile is an ErrFileSize, unless the mapping is
+	// lean.
 	Flush(off, n int64) error
 	// Zero makes the n bytes at off read as zeros and keeps their blocks. It
 	// is not durable before Flush.

@@ -4,6 +4,7 @@
 package mappedfile_test
 
 import (
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -149,6 +150,32 @@ func TestFlushOnARealDisk(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestFlushOfAFileThatWasCut: the sync itself succeeds, so the length is looked
+// at.
+func TestFlushOfAFileThatWasCut(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ from, to, cut int64 }{
+		"few pages, by msync":          {0, page, 0},
+		"many pages, by fdatasync":     {0, 32 * page, 16 * page},
+		"cut within the last page":     {0, 32 * page, 64*page - 1},
+		"cut behind what is flushed":   {0, page, 8 * page},
+		"cut in front of what flushes": {32 * page, 33 * page, page},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			q := openQueue(t, mappedfile.OS(), t.TempDir(), func(o *mappedfile.Options) { o.FileSize = 64 * page })
+			fillQueue(t, q, 1)
+			require.NoError(t, q.Flush(c.from, c.to))
+			require.NoError(t, os.Truncate(q.First().Path(), c.cut))
+			err := q.Flush(c.from, c.to)
+			require.ErrorIs(t, err, mappedfile.ErrFileSize)
+			var file *mappedfile.FileError
+			require.ErrorAs(t, err, &file)
+			require.Equal(t, mappedfile.FileError{Path: q.First().Path(), Cause: mappedfile.ErrFileSize, Want: 64 * page, Got: c.cut}, *file)
+		})
+	}
 }
 
 func TestRemove(t *testing.T) {

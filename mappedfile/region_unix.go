@@ -36,34 +36,49 @@ func (r *osRegion) Bytes() []byte { return r.data }
 // nil for a lean mapping, and owned by the Region.
 func (r *osRegion) File() *os.File { return r.file }
 
+// Flush also looks at the file's length: a sync of a file that somebody has cut
+// succeeds, and what was in the pages that went is on no disk. A lean mapping has
+// no descriptor to ask.
 func (r *osRegion) Flush(off, n int64) error {
 	if n <= 0 {
 		return nil
 	}
 	if r.file != nil && n > msyncUpTo {
-		for {
-			err := fdatasync(r.file)
-			if errors.Is(err, syscall.EINTR) {
-				continue
-			}
-			if err != nil {
-				return fmt.Errorf("fdatasync %s: %w", r.path, err)
-			}
-			return nil
+		if err := retry(func() error { return fdatasync(r.file) }); err != nil {
+			return fmt.Errorf("fdatasync %s: %w", r.path, err)
 		}
+		return r.checkLength()
 	}
 	page := int64(os.Getpagesize())
 	from := off - off%page
+	if err := retry(func() error { return unix.Msync(r.data[from:off+n], unix.MS_SYNC) }); err != nil {
+		return fmt.Errorf("msync %s [%d, %d): %w", r.path, from, off+n, err)
+	}
+	return r.checkLength()
+}
+
+// retry repeats a system call that a signal interrupted.
+func retry(call func() error) error {
 	for {
-		err := unix.Msync(r.data[from:off+n], unix.MS_SYNC)
-		if errors.Is(err, syscall.EINTR) {
-			continue
+		if err := call(); !errors.Is(err, syscall.EINTR) {
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("msync %s [%d, %d): %w", r.path, from, off+n, err)
-		}
+	}
+}
+
+// checkLength returns ErrFileSize when the file is shorter than the mapping.
+func (r *osRegion) checkLength() error {
+	if r.file == nil {
 		return nil
 	}
+	var st unix.Stat_t
+	if err := retry(func() error { return unix.Fstat(int(r.file.Fd()), &st) }); err != nil {
+		return fmt.Errorf("fstat %s: %w", r.path, err)
+	}
+	if st.Size < int64(len(r.data)) {
+		return &FileError{Path: r.path, Cause: ErrFileSize, Want: int64(len(r.data)), Got: st.Size}
+	}
+	return nil
 }
 
 func (r *osRegion) Reserve(off, n int64) error {

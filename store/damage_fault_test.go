@@ -5,10 +5,12 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,6 +53,7 @@ func TestFault(t *testing.T) {
 				require.NoError(t, err)
 				defer s.Close()
 				all := appendMany(t, s, n, 0)
+				require.NoError(t, s.Flush(t.Context())) // a flush under way would notice first
 
 				paths, err := filepath.Glob(filepath.Join(dir, filepath.FromSlash(c.glob)))
 				require.NoError(t, err)
@@ -180,4 +183,85 @@ func (d cuttingDisk) Open(path string, m mappedfile.Mapping) (mappedfile.Region,
 		err = os.Truncate(path, 0)
 	}
 	return r, err
+}
+
+// TestCutBeforeFlush cuts the log behind the back of a store between the copy
+// of a message and its flush. The flush of what is left succeeds; the message is
+// not acknowledged all the same.
+func TestCutBeforeFlush(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []store.FlushMode{store.FlushAsync, store.FlushSync} {
+		t.Run(mode.String(), func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			path := filepath.Join(dir, "commitlog", mappedfile.FileName(0))
+			disk := &shearDisk{Disk: mappedfile.OS(), path: path}
+			poisoned := make(chan error, 1)
+			o := osOptions()
+			o.Disk, o.Flush, o.FileSize, o.FlushInterval, o.CheckpointInterval = disk, mode, 1<<20, long, long
+			o.Events.Poisoned = func(err error) { poisoned <- err }
+			s, err := store.Open(dir, o)
+			require.NoError(t, err)
+			defer s.Close()
+			all := appendMany(t, s, 5, 0)
+			require.NoError(t, s.Flush(t.Context()))
+
+			// The page of the message stays, and the fault with it away.
+			disk.to.Store(int64(all[4].Offset) + int64(all[4].Size))
+			_, err = s.Append(t.Context(), msg("orders", 0, "half"))
+			if mode == store.FlushAsync {
+				require.NoError(t, err)
+				err = s.Flush(t.Context())
+			}
+			require.ErrorIs(t, err, store.ErrPoisoned)
+			require.ErrorIs(t, err, store.ErrFileSize)
+			require.ErrorContains(t, err, path)
+			require.ErrorIs(t, <-poisoned, store.ErrFileSize)
+			require.ErrorIs(t, s.Stats().Poisoned, store.ErrFileSize)
+			_, err = s.Append(t.Context(), msg("orders", 0, "refused"))
+			require.ErrorIs(t, err, store.ErrPoisoned)
+			got, err := s.Get(all[4].Offset)
+			require.NoError(t, err, "reads go on")
+			require.Equal(t, all[4].QueueOffset, got.QueueOffset)
+			require.ErrorIs(t, s.Close(), store.ErrFileSize)
+			require.FileExists(t, filepath.Join(dir, "abort"))
+
+			// Once it has its length again, what was flushed is there.
+			require.NoError(t, os.Truncate(path, 1<<20))
+			o.Events.Poisoned = nil
+			s, err = store.Open(dir, o)
+			require.NoError(t, err)
+			defer s.Close()
+			require.Len(t, fetchAll(t, s, "orders", 0), 5)
+			require.NoError(t, s.Close())
+		})
+	}
+}
+
+// shearDisk cuts a file to a length when it is flushed next.
+type shearDisk struct {
+	mappedfile.Disk
+	path string
+	to   atomic.Int64 // 0: not yet
+}
+
+func (d *shearDisk) Create(path string, size int64, m mappedfile.Mapping) (mappedfile.Region, error) {
+	r, err := d.Disk.Create(path, size, m)
+	if err != nil || path != d.path {
+		return r, err
+	}
+	return &shearRegion{r, d}, nil
+}
+
+type shearRegion struct {
+	mappedfile.Region
+	disk *shearDisk
+}
+
+func (r *shearRegion) Flush(off, n int64) error {
+	var err error
+	if to := r.disk.to.Swap(0); to > 0 {
+		err = os.Truncate(r.disk.path, to)
+	}
+	return errors.Join(err, r.Region.Flush(off, n))
 }
