@@ -14,7 +14,8 @@ import (
 // derived is what the dispatcher feeds from the log beside the queues: an index,
 // which can be lost and made again. Open registers each in Store.derived before
 // the recovery. All but close is called by whoever dispatches: by Open, then by
-// the dispatcher's goroutine, flush by the checkpointer, beside put.
+// the dispatcher's goroutine; flush by the checkpointer, beside put, and expire
+// by the goroutine of the retention, beside both.
 type derived interface {
 	// recover makes it ready to be fed from offset from on: it forgets what it
 	// knows of records there and beyond, which are fed again or are gone. It
@@ -32,6 +33,12 @@ type derived interface {
 	// a killed owner before this one may have left in the page cache. A
 	// checkpoint, from which a power cut is recovered, is written afterwards.
 	flush() error
+	// expire gives up what speaks only of records below offset min, where the log
+	// begins from now on; what it keeps of them must not be found any more. It
+	// is called when files of the log are gone, durably, by the goroutine that
+	// expires them: beside put and flush and whoever reads. It may be called
+	// again with the same min. What an error leaves is given up the next time.
+	expire(min message.Offset) error
 	// close releases everything; nothing else is called afterwards. What was
 	// put since the last flush need not become durable.
 	close() error
