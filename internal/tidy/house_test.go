@@ -39,6 +39,7 @@ var ours = house{
 		"message":               0,
 		"internal/watermark":    0,
 		"internal/brokerconfig": 0,
+		"retention":             0,
 		"internal/fusefs":       0,
 
 		"mappedfile":          1,
