@@ -10,6 +10,7 @@ import (
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/consumequeue"
 	"github.com/stelelog/stele/message"
+	"github.com/stelelog/stele/topicmeta"
 )
 
 // Events are functions that a Store calls when something happens that no caller
@@ -78,6 +79,13 @@ type Recovery struct {
 	// Rebuilt says that the queues did not fit the log and were fed again from
 	// its start.
 	Rebuilt bool
+	// Filled says which entries Open wrote into queues, sorted by topic and
+	// queue. After a crash that is what the queues had not on disk yet; of a
+	// queue whose files were gone it is all of it.
+	Filled []QueueFill
+	// Offsets are the progresses of groups and delay levels that were set back,
+	// durably, to the end of their queue: what they had counted is gone.
+	Offsets []topicmeta.CutOffset
 	// Damage is what was stepped over; the records behind it are kept.
 	Damage []*commitlog.CorruptError
 	// Torn is why the log ends at End, when something stood there that is no

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/stelelog/stele/message"
+	"github.com/stelelog/stele/store"
 	"github.com/stelelog/stele/topicmeta"
 )
 
@@ -20,6 +21,7 @@ type ledger struct {
 	*model
 	metaMu  *sync.Mutex
 	offsets map[offsetOf]*versions[message.QueueOffset]
+	wild    map[offsetOf]bool           // one was beyond its queue when it was committed
 	topics  map[string]*versions[int32] // write queues
 }
 
@@ -62,6 +64,7 @@ func newLedger() ledger {
 
 func (l *ledger) forgetMeta() {
 	l.offsets = map[offsetOf]*versions[message.QueueOffset]{}
+	l.wild = map[offsetOf]bool{}
 	l.topics = map[string]*versions[int32]{}
 }
 
@@ -175,12 +178,44 @@ func (p *player) verify() {
 	p.verifyMeta()
 }
 
+// cutLog reports whether the recovery that just ended may have found messages
+// gone that were seen before.
+func (p *player) cutLog() bool {
+	r := p.s.Stats().Recovery
+	return r.Kind == store.PowerCut || r.Kind == store.ForeignCrash || r.Rebuilt || r.Torn != nil || r.Lost > 0
+}
+
+// queueEnd is the offset of the next message of a queue.
+func (p *player) queueEnd(topic string, queue int32) message.QueueOffset {
+	for _, q := range p.s.Queues() {
+		if q.Topic == topic && q.QueueID == queue {
+			return q.Max
+		}
+	}
+	return 0
+}
+
+// setBack reports whether a consumer offset is the end of its queue because one
+// that the group may have had stood beyond it. An opening that a crash ended may
+// have done that, so it need not be what the last one says it was.
+func (p *player) setBack(k offsetOf, v *versions[message.QueueOffset], off message.QueueOffset) bool {
+	if !p.cutLog() && !p.afterCut && !p.rebuilds && !p.unmarked && !p.hurt {
+		return false
+	}
+	return off == p.queueEnd(k.topic, k.queue) &&
+		slices.ContainsFunc(v.all[max(v.durable-v.from, 0):], func(x message.QueueOffset) bool { return x > off })
+}
+
 func (p *player) verifyMeta() {
 	for k, v := range p.offsets {
 		off, ok, err := p.s.Offset(k.group, k.topic, k.queue)
 		require.NoError(p.t, err)
-		require.True(p.t, v.possible(off, ok), "offset of %v: %d, %v; of %v number %d was durable, the first is %d", k, off, ok, v.all, v.durable, v.from)
+		possible := v.possible(off, ok) || ok && p.setBack(k, v, off)
+		require.True(p.t, possible, "offset of %v: %d, %v; of %v number %d was durable, the first is %d", k, off, ok, v.all, v.durable, v.from)
 		if ok {
+			if p.cutLog() || !p.wild[k] {
+				require.LessOrEqual(p.t, off, p.queueEnd(k.topic, k.queue), "offset of %v stands beyond the queue's end", k)
+			}
 			v.become(off)
 		} else {
 			delete(p.offsets, k)

@@ -19,9 +19,10 @@ import (
 // after Options.OffsetInterval, or SyncOffsets, or Close; a crash in between
 // takes the group back to what was durable, and it sees messages again.
 //
-// With FlushAsync a power cut can take messages that were committed already. The
-// offset then stands beyond the queue's end, and the group skips the new messages
-// that take those offsets: call Flush before, where that matters.
+// With FlushAsync a power cut can take messages that were committed already. Then
+// the next Open sets the offset back to the end of its queue, and the group sees
+// the messages that take the offsets of the lost ones: see Recovery.Offsets. The
+// same happens then to an offset that was committed beyond its queue's end.
 func (s *Store) CommitOffset(group, topic string, queue int32, off message.QueueOffset) error {
 	return metaError(s.meta.CommitOffset(group, topic, queue, off))
 }

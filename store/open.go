@@ -118,7 +118,7 @@ func (s *Store) open(fresh bool, start time.Time) error {
 	}
 	s.recovery.Took = time.Since(start)
 	s.o.Logger.Info("store opened", "dir", s.dir, "kind", s.recovery.Kind.String(),
-		"end", s.recovery.End, "records", s.recovery.Records, "took", s.recovery.Took)
+		"end", s.recovery.End, "records", s.recovery.Records, "queues filled", len(s.recovery.Filled), "took", s.recovery.Took)
 	if f := s.o.Events.Recovered; f != nil {
 		f(s.recovery)
 	}

@@ -118,6 +118,7 @@ func (s *Store) replay(p plan) (*dispatcher, commitlog.Recovery, error) {
 		return nil, commitlog.Recovery{}, errGap
 	}
 	d.pos.Entries = entries
+	was := s.maxima()
 	if err := s.recoverDerived(p.from.Offset); err != nil {
 		return nil, commitlog.Recovery{}, err
 	}
@@ -134,6 +135,7 @@ func (s *Store) replay(p plan) (*dispatcher, commitlog.Recovery, error) {
 		err = s.checkBehind()
 	}
 	found.Damage = append(slices.Clip(p.damage), found.Damage...)
+	s.recovery.Filled = s.filled(was)
 	return d, found, err
 }
 
@@ -192,6 +194,9 @@ func (s *Store) conclude(p plan, d *dispatcher, found commitlog.Recovery) error 
 		return err
 	}
 	s.report(p, found)
+	if err := s.cutOffsets(); err != nil {
+		return err
+	}
 
 	s.pos = d.pos
 	s.dispatched.Reset(int64(d.pos.Offset))

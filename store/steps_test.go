@@ -290,7 +290,12 @@ func (p *player) doGet(rng *rand.Rand) {
 
 func (p *player) doCommit(rng *rand.Rand) {
 	k := offsetOf{[]string{"g", "h"}[rng.IntN(2)], playTopics[rng.IntN(2)], int32(rng.IntN(2))}
-	off := message.QueueOffset(rng.Int64N(100))
+	// Mostly the end of the queue, as of a group that keeps up; seldom nonsense.
+	off, end := message.QueueOffset(rng.Int64N(100)), p.queueEnd(k.topic, k.queue)
+	if rng.IntN(8) > 0 {
+		off = max(0, end-message.QueueOffset(rng.IntN(3)))
+	}
+	p.wild[k] = p.wild[k] || off > end
 	err := p.s.CommitOffset(k.group, k.topic, k.queue, off)
 	p.say("commit %v: %d: %v", k, off, err)
 	if err == nil {
