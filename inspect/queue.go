@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"math"
 	"strconv"
 
 	"github.com/stelelog/stele/commitlog"
@@ -35,6 +34,15 @@ type QueueRange struct {
 	From message.QueueOffset
 	// Limit is how many at most; 0 means all.
 	Limit int64
+	// Tags takes the entries of messages with these tags: by the hash in the
+	// entry, where it holds one, then by the message. What can't be read is
+	// taken, unless its hash is another one. Blank entries are passed over when
+	// a tag is asked for.
+	Tags message.TagFilter
+	// Since begins with the first message stored at or after this time, in
+	// milliseconds since the Unix epoch, if that lies behind From; 0 means no
+	// bound. Store times are taken to grow along the queue.
+	Since int64
 }
 
 // Queue yields the entries of one consume queue in order, as far as the queue
@@ -53,7 +61,11 @@ func (d *Dir) Queue(ctx context.Context, topic string, id int32, r QueueRange) i
 }
 
 func (d *Dir) queue(ctx context.Context, topic string, id int32, r QueueRange, yield func(Entry, error) bool) error {
-	set, err := consumequeue.OpenSet(consumequeue.Options{Dir: d.queues(), ReadOnly: true, Tolerant: true})
+	var records *reader
+	set, err := consumequeue.OpenSet(consumequeue.Options{
+		Dir: d.queues(), ReadOnly: true, Tolerant: true,
+		StoreTime: func(off message.Offset, size int32) (int64, error) { return records.stored(off, size) },
+	})
 	if err != nil {
 		return err
 	}
@@ -78,17 +90,21 @@ func (d *Dir) queue(ctx context.Context, topic string, id int32, r QueueRange, y
 	if err := guard(func() error { return q.CorrectMin(log.Min()) }); err != nil {
 		return err
 	}
-	w := &queueWalk{ctx: ctx, queue: q, records: newReader(log), yield: yield}
-	defer w.records.close()
+	records = newReader(log)
+	defer records.close()
+	w := &queueWalk{ctx: ctx, queue: q, records: records, tags: r.Tags, left: r.Limit, yield: yield}
 	from := max(r.From, q.Min())
 	if from > q.Max() {
 		return &consumequeue.OffsetError{Topic: topic, Queue: id, From: from, Min: q.Min(), Max: q.Max()}
 	}
-	n := int64(math.MaxInt64)
-	if r.Limit > 0 {
-		n = r.Limit
+	if r.Since > 0 {
+		at, err := q.OffsetByTime(r.Since, consumequeue.Lower)
+		if err != nil {
+			return unreadable(err)
+		}
+		from = max(from, at)
 	}
-	return w.run(from, n)
+	return w.run(from)
 }
 
 // queueWalk is one iteration over the entries of a queue.
@@ -97,18 +113,20 @@ type queueWalk struct {
 	queue   *consumequeue.Queue
 	records *reader
 	msg     message.Message
+	tags    message.TagFilter
+	left    int64 // entries that are still wanted, if there is a limit
 	yield   func(Entry, error) bool
 }
 
 // queueStep is how many entries are borrowed at once.
 const queueStep = 1024
 
-func (w *queueWalk) run(from message.QueueOffset, n int64) error {
-	for n > 0 && from < w.queue.Max() {
+func (w *queueWalk) run(from message.QueueOffset) error {
+	for from < w.queue.Max() {
 		if w.ctx.Err() != nil {
 			return context.Cause(w.ctx)
 		}
-		es, err := w.queue.Read(from, int(min(n, queueStep)))
+		es, err := w.queue.Read(from, queueStep)
 		if err != nil {
 			return err
 		}
@@ -117,7 +135,6 @@ func (w *queueWalk) run(from message.QueueOffset, n int64) error {
 				break
 			}
 		}
-		n -= int64(es.Len())
 		from += message.QueueOffset(es.Len())
 		es.Release()
 		if err != nil {
@@ -136,13 +153,31 @@ func (w *queueWalk) entry(es consumequeue.Entries, i int) error {
 	if err != nil {
 		return err
 	}
+	if !w.mayMatch(e) {
+		return nil
+	}
 	if !e.IsBlank() {
 		e.Message, e.Err = w.message(e)
+	}
+	if e.Message != nil && e.Err == nil && !w.tags.Match(e.Message) {
+		return nil
 	}
 	if !w.yield(e, nil) {
 		return errStop
 	}
+	if w.left--; w.left == 0 {
+		return errStop
+	}
 	return nil
+}
+
+// mayMatch reports whether the entry can be one with a wanted tag.
+func (w *queueWalk) mayMatch(e Entry) bool {
+	if w.tags.All() || !e.Valid() && !e.IsBlank() {
+		return true
+	}
+	// The delay topic's entries hold a time instead of a hash.
+	return !e.IsBlank() && (w.queue.Topic() == consumequeue.DelayTopic || w.tags.MayMatch(e.TagsCode))
 }
 
 // message reads the record of an entry and checks that it is the one meant.

@@ -62,6 +62,17 @@ func (r *reader) storeTime(e consumequeue.Entry) int64 {
 	return m.StoreTimestamp
 }
 
+// stored is the store time of a record for a search by time, which passes over
+// what has expired and fails on what can't be read.
+func (r *reader) stored(off message.Offset, size int32) (int64, error) {
+	var m message.Message
+	err := r.read(consumequeue.Entry{Offset: off, Size: size}, &m)
+	if errors.Is(err, commitlog.ErrExpired) {
+		err = fmt.Errorf("%w: %w", mappedfile.ErrExpired, err)
+	}
+	return m.StoreTimestamp, err
+}
+
 func (r *reader) close() { r.view.Release() }
 
 // openQueues lists the consume queues as they are now and finds where each of

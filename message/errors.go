@@ -19,6 +19,7 @@ var (
 	ErrBadProperty        = errors.New("message: bad property")
 	ErrBadBatch           = errors.New("message: bad batch")
 	ErrBadID              = errors.New("message: bad message id")
+	ErrTagExpression      = errors.New("message: bad tag expression")
 )
 
 // What a compressed body can be refused for.

@@ -30,6 +30,7 @@ type Batch struct {
 	records []record
 	bytes   int
 	full    bool
+	sieve   sieve
 	views   []mappedfile.View
 	oneView [1]mappedfile.View // views' first element: most batches lie in one file
 	decoded []message.Message

@@ -14,10 +14,14 @@ import (
 	"github.com/stelelog/stele/message"
 )
 
-// Defaults of Limit: what RocketMQ sends in one answer.
+// Defaults of Limit.
 const (
+	// DefaultFetchMessages and DefaultFetchBytes are what RocketMQ sends in one
+	// answer.
 	DefaultFetchMessages = 32
 	DefaultFetchBytes    = 256 << 10
+	// DefaultFetchScan takes about 0.1 ms. RocketMQ looks at 800 entries.
+	DefaultFetchScan = 16384
 )
 
 // Limit bounds a Batch. A zero field means its default.
@@ -27,6 +31,9 @@ type Limit struct {
 	// Bytes is how many bytes of records at most. The first message comes
 	// whatever its size.
 	Bytes int
+	// Scan is how many entries of the queue a fetch by tag looks at, those
+	// included that it passes over; see FetchTagged. Other fetches ignore it.
+	Scan int
 }
 
 func (l Limit) withDefaults() Limit {
@@ -35,6 +42,9 @@ func (l Limit) withDefaults() Limit {
 	}
 	if l.Bytes <= 0 {
 		l.Bytes = DefaultFetchBytes
+	}
+	if l.Scan <= 0 {
+		l.Scan = DefaultFetchScan
 	}
 	return l
 }
@@ -48,53 +58,21 @@ func (l Limit) withDefaults() Limit {
 // queue's bounds, ErrNoQueue, ErrPermission, ErrClosed, or the cause of ctx. It
 // never waits; see Follow.
 func (s *Store) Fetch(ctx context.Context, topic string, queue int32, from message.QueueOffset, limit Limit) (*Batch, error) {
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	q, err := s.readable(topic, queue)
-	if err != nil {
-		return nil, err
-	}
-	return s.fetch(q, from, limit.withDefaults())
+	return s.FetchTagged(ctx, topic, queue, from, message.TagFilter{}, limit)
 }
 
 // Follow is Fetch that waits: it returns once there is at least one message at
 // or behind from, or with the cause of ctx, or ErrClosed. A queue that does not
 // exist yet is waited for.
 func (s *Store) Follow(ctx context.Context, topic string, queue int32, from message.QueueOffset, limit Limit) (*Batch, error) {
-	q, err := s.readable(topic, queue)
-	if errors.Is(err, ErrNoQueue) && s.o.Topics == TopicsOpen && queue >= 0 && queue <= MaxQueueID {
-		if err = message.CheckTopic(topic); err == nil {
-			q, err = s.queues.GetOrCreate(topic, queue)
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
-	limit = limit.withDefaults()
-	for {
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		b, err := s.fetch(q, from, limit)
-		if err != nil || b.Len() > 0 {
-			return b, err
-		}
-		from = b.Next
-		b.Release()
-		if err := q.Wait(ctx, from); err != nil {
-			if s.closing.Load() {
-				return nil, ErrClosed
-			}
-			return nil, err
-		}
-	}
+	return s.FollowTagged(ctx, topic, queue, from, message.TagFilter{}, limit)
 }
 
-func (s *Store) fetch(q *consumequeue.Queue, from message.QueueOffset, limit Limit) (*Batch, error) {
+func (s *Store) fetch(q *consumequeue.Queue, from message.QueueOffset, tags message.TagFilter, limit Limit) (*Batch, error) {
 	b := newBatch(s, q, from, limit)
+	b.sieve = newSieve(q, tags, limit)
 	for !b.full {
-		entries, err := q.Read(b.Next, limit.Messages-b.Len())
+		entries, err := q.Read(b.Next, b.sieve.ask(limit.Messages-b.Len()))
 		if err == nil && entries.Len() > 0 {
 			err = mappedfile.Guard(func() error { return b.collect(entries, limit) })
 		}
@@ -120,13 +98,17 @@ func (s *Store) fetch(q *consumequeue.Queue, from message.QueueOffset, limit Lim
 // collect takes the records of entries into the batch, up to the limit.
 func (b *Batch) collect(entries consumequeue.Entries, limit Limit) error {
 	for i := range entries.Len() {
+		if b.Len() == limit.Messages || b.sieve.spent() {
+			b.full = true
+			return nil
+		}
 		e := entries.At(i)
-		if e.IsBlank() {
-			b.Next++
+		if !e.IsBlank() && !b.plausible(e) {
+			b.search(errEntry)
 			continue
 		}
-		if !b.plausible(e) {
-			b.search(errEntry)
+		if e.IsBlank() || !b.sieve.mayMatch(e) {
+			b.pass(0)
 			continue
 		}
 		if b.Len() > 0 && b.bytes+int(e.Size) > limit.Bytes {
@@ -136,7 +118,7 @@ func (b *Batch) collect(entries consumequeue.Entries, limit Limit) error {
 		rec, err := b.view(e)
 		switch {
 		case errors.Is(err, commitlog.ErrExpired):
-			b.Next++
+			b.pass(0)
 			continue
 		case errors.Is(err, ErrWrongRecord):
 			b.search(err)
@@ -144,11 +126,29 @@ func (b *Batch) collect(entries consumequeue.Entries, limit Limit) error {
 		case err != nil:
 			return err
 		}
-		b.records = append(b.records, record{data: rec, at: b.Next, offset: e.Offset})
-		b.bytes += len(rec)
-		b.Next++
+		b.take(record{data: rec, at: b.Next, offset: e.Offset})
 	}
 	return nil
+}
+
+// take puts a record into the batch, if it is wanted.
+func (b *Batch) take(r record) {
+	b.records = append(b.records, r)
+	last := &b.records[len(b.records)-1]
+	if !b.wanted(last) {
+		b.records = b.records[:len(b.records)-1]
+		b.pass(len(r.data))
+		return
+	}
+	b.bytes += len(last.data)
+	b.pass(0)
+}
+
+// pass goes on to the next entry. n bytes of a record were read for nothing.
+func (b *Batch) pass(n int) {
+	b.Next++
+	b.sieve.entries--
+	b.sieve.bytes -= n
 }
 
 // plausible reports whether an entry can be one: its record lies in the log.
@@ -161,9 +161,7 @@ func (b *Batch) plausible(e consumequeue.Entry) bool {
 func (b *Batch) search(cause error) {
 	r, err := b.mend(b.queue, b.Next, cause)
 	r.at, r.err = b.Next, err
-	b.records = append(b.records, r)
-	b.bytes += len(r.data)
-	b.Next++
+	b.take(r)
 }
 
 // view returns the bytes that an entry points to. The batch holds one reference

@@ -173,6 +173,7 @@ func (p *player) verify() {
 	require.Equal(p.t, st.Appended, st.Dispatched)
 	require.Empty(p.t, p.on.disk.Unreserved(), "pages without blocks")
 	p.become(left)
+	p.verifyFinds()
 	p.metaMu.Lock()
 	defer p.metaMu.Unlock()
 	p.verifyMeta()

@@ -112,7 +112,7 @@ func (p *player) say(format string, args ...any) {
 // steps are the steps that need an open store, and are done beside a trap.
 var steps = map[verb]func(*player, *rand.Rand){
 	doAppend: (*player).doAppend, doBatch: (*player).doBatch, doBurst: (*player).doBurst, doFlush: (*player).doFlush,
-	doFetch: (*player).doFetch, doFollow: (*player).doFollow, doGet: (*player).doGet,
+	doFetch: (*player).doFetch, doFollow: (*player).doFollow, doGet: (*player).doGet, doTagged: (*player).doTagged,
 	doCommit: (*player).doCommit, doOffsets: (*player).doOffsets, doTopic: (*player).doTopic,
 	doWriteback: (*player).doWriteback, doPass: (*player).doPass,
 }

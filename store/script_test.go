@@ -34,6 +34,7 @@ const (
 	doFetch     verb = "fetch"
 	doFollow    verb = "follow"
 	doGet       verb = "get"
+	doTagged    verb = "tagged"  // a fetch by tag
 	doCommit    verb = "commit"  // a consumer offset
 	doOffsets   verb = "offsets" // SyncOffsets
 	doTopic     verb = "topic"
@@ -95,7 +96,7 @@ func weighted(counts map[verb]int) (all []verb) {
 
 var (
 	useVerbs = weighted(map[verb]int{
-		doAppend: 40, doBatch: 8, doBurst: 4, doFlush: 5, doFetch: 6, doFollow: 3, doGet: 3,
+		doAppend: 40, doBatch: 8, doBurst: 4, doFlush: 5, doFetch: 6, doFollow: 3, doGet: 3, doTagged: 3,
 		doCommit: 6, doOffsets: 2, doTopic: 1, doWriteback: 6, doRest: 8, doPass: 8,
 	})
 	endVerbs = weighted(map[verb]int{doClose: 3, doKill: 3, doCut: 4})

@@ -18,6 +18,8 @@ type fetchFlags struct {
 	topic       string
 	queue       int32
 	from, max   int64
+	since       moment
+	tags        tagFlag
 	body, plain bool
 	raw         bool
 	logDir      string
@@ -25,23 +27,31 @@ type fetchFlags struct {
 
 func (a *app) fetchCommand() *cobra.Command {
 	var f fetchFlags
+	f.since.now = a.now
 	cmd := a.command("fetch DIR --topic TOPIC [flags]", "Fetch messages of a queue", cobra.ExactArgs(1),
 		func(args []string) error { return a.fetch(args[0], &f) })
 	cmd.Long = `Fetch prints messages of one queue in the order of their queue offsets, as a
 consumer would get them. It neither locks the store nor changes it, so it works
 beside whoever has it open.
 
+With --since it begins at the first message that was stored then or later, which
+it finds by bisection. With --tag it passes over the others: the hash in the
+queue's entry is compared first, then the tag itself.
+
 A message that can't be read is reported on stderr, the next ones follow, and the
 exit status is 1.`
 	cmd.Example = example(`
 		storectl fetch ./data --topic orders
 		storectl fetch ./data --topic orders --queue 3 --from 1200 --max 100 -o ndjson --body
+		storectl fetch ./data --topic orders --tag 'paid || refunded' --since 2h
 		storectl fetch ./data --topic numbers --max 1000 --raw`)
 	fl := cmd.Flags()
 	fl.StringVar(&f.topic, "topic", "", "topic (required)")
 	fl.Int32Var(&f.queue, "queue", 0, "queue of the topic")
 	fl.Int64Var(&f.from, "from", 0, "first queue offset; below the queue's minimum it means the minimum")
 	fl.Int64Var(&f.max, "max", 32, "how many messages at most (0: no limit)")
+	fl.Var(&f.since, "since", "begin with the first message stored at or after this time: RFC 3339, or a duration before now like 90m or 7d")
+	tagsFlag(cmd, &f.tags)
 	fl.BoolVar(&f.raw, "raw", false, "print the bodies alone, decompressed, each with a line end")
 	bodyFlags(cmd, &f.body, &f.plain)
 	commitLogFlag(cmd, &f.logDir)
@@ -63,7 +73,7 @@ func (a *app) fetch(dir string, f *fetchFlags) error {
 		return err
 	}
 	l := a.newList(*f.format, "QUEUE OFFSET", "STORED", "TAGS", "KEYS", "SIZE", "BODY")
-	r := inspect.QueueRange{From: message.QueueOffset(f.from), Limit: f.max}
+	r := inspect.QueueRange{From: message.QueueOffset(f.from), Limit: f.max, Since: f.since.ms, Tags: f.tags.filter()}
 	damaged := false
 	for e, err := range d.Queue(a.ctx, f.topic, f.queue, r) {
 		switch {

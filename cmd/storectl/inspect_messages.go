@@ -19,6 +19,7 @@ type messagesFlags struct {
 	filter       inspect.Filter
 	from, to     size
 	since, until moment
+	tags         tagFlag
 	body, plain  bool
 	logDir       string
 }
@@ -38,13 +39,14 @@ A flag that can be repeated takes a message that any of its values fits; of
 different flags, all must fit.`
 	cmd.Example = example(`
 		storectl inspect messages /data/store --topic 'order*' --since 2h
+		storectl inspect messages /data/store --tag 'paid || refunded' --until 2026-11-22T14:00:00Z
 		storectl inspect messages /data/store --key order-17 --body -o ndjson
 		storectl inspect messages /data/store --from 1GiB --limit 10`)
 	fl := cmd.Flags()
 	fl.StringArrayVar(&f.filter.Topics, "topic", nil, "only this `TOPIC`, or those that match a pattern like 'order*' (can be repeated)")
 	fl.Int32SliceVar(&f.filter.Queues, "queue", nil, "only this `QUEUE` id (can be repeated)")
 	fl.Lookup("queue").DefValue = "" // pflag would show []
-	fl.StringArrayVar(&f.filter.Tags, "tag", nil, "only messages with this `TAG` (can be repeated)")
+	tagsFlag(cmd, &f.tags)
 	fl.StringArrayVar(&f.filter.Keys, "key", nil, "only messages with this `KEY` (can be repeated)")
 	fl.Var(&f.from, "from", "only records that begin at or behind this physical offset")
 	fl.Var(&f.to, "to", "only records that begin before this physical offset")
@@ -87,6 +89,7 @@ func bodyOf(stored, plain bool, f format) (inspect.Body, error) {
 func (a *app) inspectMessages(dir string, f *messagesFlags) error {
 	filter := f.filter
 	filter.From, filter.To = message.Offset(f.from), message.Offset(f.to)
+	filter.Tags = f.tags.filter().Tags()
 	filter.Since, filter.Until = f.since.ms, f.until.ms
 	if err := filter.Validate(); err != nil {
 		return usageError{err}

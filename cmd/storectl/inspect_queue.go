@@ -15,6 +15,7 @@ import (
 type queueFlags struct {
 	format      *format
 	from, limit int64
+	tags        tagFlag
 	body, plain bool
 	logDir      string
 }
@@ -28,10 +29,12 @@ names. An entry whose message can't be read, or is another one, is reported on
 stderr as well, and the exit status is 1.`
 	cmd.Example = example(`
 		storectl inspect queue /data/store orders 0
-		storectl inspect queue /data/store orders 0 --from 1000 --limit 20 -o ndjson`)
+		storectl inspect queue /data/store orders 0 --from 1000 --limit 20 -o ndjson
+		storectl inspect queue /data/store orders 0 --tag 'paid || refunded'`)
 	fl := cmd.Flags()
 	fl.Int64Var(&f.from, "from", 0, "begin at this queue `OFFSET`")
 	fl.Int64Var(&f.limit, "limit", 0, "stop after `N` entries (0: no limit)")
+	tagsFlag(cmd, &f.tags)
 	bodyFlags(cmd, &f.body, &f.plain)
 	commitLogFlag(cmd, &f.logDir)
 	f.format = formatFlag(cmd)
@@ -55,8 +58,9 @@ func (a *app) inspectQueue(dir, topic, queue string, f *queueFlags) error {
 		return err
 	}
 	l := a.newList(*f.format, "QUEUE OFFSET", "OFFSET", "SIZE", "TAGS CODE", "STORED", "TAGS", "KEYS", "BODY", "ERROR")
+	r := inspect.QueueRange{From: message.QueueOffset(f.from), Limit: f.limit, Tags: f.tags.filter()}
 	damaged := false
-	for e, err := range d.Queue(a.ctx, topic, int32(id), inspect.QueueRange{From: message.QueueOffset(f.from), Limit: f.limit}) {
+	for e, err := range d.Queue(a.ctx, topic, int32(id), r) {
 		if err != nil {
 			return a.ended(l, err)
 		}

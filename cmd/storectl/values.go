@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/stelelog/stele/message"
 )
 
 // The flag values here implement pflag.Value.
@@ -156,6 +158,36 @@ func parseDuration(text string) (time.Duration, error) {
 		return time.Duration(days) * 24 * time.Hour, err
 	}
 	return time.ParseDuration(text)
+}
+
+// tagFlag is a choice of tags: expressions like 'A || B', of which one must fit.
+type tagFlag struct {
+	tags []string
+	all  bool // one of them was a *
+}
+
+// tagsFlag adds --tag.
+func tagsFlag(cmd *cobra.Command, f *tagFlag) {
+	cmd.Flags().Var(f, "tag", "only messages with one of these `TAGS`, like 'paid || refunded' (can be repeated)")
+}
+
+func (f *tagFlag) Type() string   { return "TAGS" }
+func (f *tagFlag) String() string { return strings.Join(f.tags, " || ") }
+
+func (f *tagFlag) Set(text string) error {
+	t, err := message.ParseTagFilter(text)
+	if err != nil {
+		return err
+	}
+	f.tags, f.all = append(f.tags, t.Tags()...), f.all || t.All()
+	return nil
+}
+
+func (f *tagFlag) filter() message.TagFilter {
+	if f.all {
+		return message.TagFilter{}
+	}
+	return message.FilterTags(f.tags...)
 }
 
 // formatTime writes a time of the store: UTC, to the millisecond.
