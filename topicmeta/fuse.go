@@ -80,13 +80,20 @@ func (f *fuse) file(op, name string, open func() (vfs.File, error)) (vfs.File, e
 // which MANIFEST is the current one, so it may not be durable before that file's
 // own name is. Pebble syncs the directory after it made both.
 func (f *fuse) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	if strings.HasPrefix(f.PathBase(name), "marker.") {
-		dir := f.PathDir(name)
-		if err := f.change("sync", dir, func() error { return syncDir(f.FS, dir) }); err != nil {
-			return nil, err
-		}
+	if err := f.beforeMarker(name); err != nil {
+		return nil, err
 	}
 	return f.file("create", name, func() (vfs.File, error) { return f.FS.Create(name, c) })
+}
+
+// beforeMarker makes the names in the directory of a marker file durable before
+// the marker comes or goes.
+func (f *fuse) beforeMarker(name string) error {
+	if !strings.HasPrefix(f.PathBase(name), "marker.") {
+		return nil
+	}
+	dir := f.PathDir(name)
+	return f.change("sync", dir, func() error { return syncDir(f.FS, dir) })
 }
 
 func (f *fuse) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
@@ -129,7 +136,14 @@ func (f *fuse) optional(op, name string, do func() error) error {
 }
 
 // Remove may fail: a file too many harms nothing, and the next Open tries again.
+//
+// It keeps an order, too: Pebble makes a new marker file, removes the old one and
+// then syncs the directory. Where a power cut keeps the removal and not the
+// creation there is no marker at all, and to Pebble no database.
 func (f *fuse) Remove(name string) error {
+	if err := f.beforeMarker(name); err != nil {
+		return err
+	}
 	return f.optional("remove", name, func() error { return f.FS.Remove(name) })
 }
 
