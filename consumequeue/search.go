@@ -187,8 +187,14 @@ func (q *Queue) RemoveBefore(logMin message.Offset) (int, error) {
 // removeBefore removes the files. q.mu is held, so no file is added meanwhile.
 func (q *Queue) removeBefore(logMin message.Offset) (int, error) {
 	files := q.files.Files()
-	if logMin <= q.floor || len(files) < 2 {
+	// Files below Min may be there still: a crash came before they went.
+	if len(files) < 2 || logMin <= q.floor && files[0].End() > q.min.Load()*EntrySize {
 		return 0, nil
+	}
+	// A power cut could take the name of the last file, which a killed process
+	// may have left to its next flush, and leave nothing that tells Max.
+	if err := q.syncNames(); err != nil {
+		return 0, err
 	}
 	cut := int64(-1)
 	end := q.max.Load() * EntrySize

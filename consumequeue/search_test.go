@@ -281,6 +281,9 @@ func TestRemoveBefore(t *testing.T) {
 			n, err = q.RemoveBefore(tt.logMin)
 			require.NoError(t, err)
 			require.Zero(t, n)
+			if tt.files > 0 && tt.fill == 0 {
+				requireLeftoversGo(t, d.KillClone(), tt.logMin)
+			}
 			put(t, q, int64(q.Max()), 48)
 			require.NoError(t, q.set.Flush())
 
@@ -289,6 +292,25 @@ func TestRemoveBefore(t *testing.T) {
 			require.EqualValues(t, 48, again.Get(topic, 0).Max())
 		})
 	}
+}
+
+// requireLeftoversGo puts a file before the queue's first one, as a crash leaves
+// it that came before it was removed: the queue removes it though its minimum is
+// right already.
+func requireLeftoversGo(t *testing.T, d *crashdisk.Disk, logMin message.Offset) {
+	t.Helper()
+	s := openSet(t, d)
+	base := s.Get(topic, 0).files.Min()
+	layFiles(t, d, queueDir(0), fileSize, base/EntrySize-10, reals(base/EntrySize-10, base/EntrySize))
+	s = openSet(t, d)
+	require.NoError(t, s.Recover(1<<50, TrustNothing, 1))
+	q := s.Get(topic, 0)
+	require.Equal(t, base-fileSize, q.files.Min())
+	require.NoError(t, q.CorrectMin(logMin))
+	n, err := q.RemoveBefore(logMin)
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	require.Equal(t, base, q.files.Min())
 }
 
 func TestSearchErrorsNameTheQueue(t *testing.T) {

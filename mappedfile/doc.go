@@ -20,7 +20,8 @@
 //
 // Each File counts references. The Queue holds one as long as the file is part
 // of the run, each View holds one. The mapping goes when the last one is given
-// back, so expiring a file never pulls it from under a reader. The bytes of a
+// back, so expiring a file never pulls it from under a reader, and its space on
+// the disk is free only then (Queue.Held says how much waits). The bytes of a
 // View are the file's own pages: they are valid until Release, must not be
 // written, and must not be kept after it.
 //
@@ -43,7 +44,8 @@
 //
 // A file exists once its directory was synced (immediately, or with
 // Options.LazySync at the next Flush or before the next file is made). Files are
-// removed one by one, each durably before the next. So the run that a power cut
+// removed one by one, each durably before the next, and from the front not before
+// the names of new ones are durable. So the run that a power cut
 // leaves has no hole, and the next OpenQueue takes it. A file's length is
 // durable from creation on. Which of its bytes are durable is what Flush says.
 // A file that was prepared ahead and never used holds zeros only; an

@@ -276,6 +276,9 @@ func (f *File) release() {
 	_ = f.unmap()
 }
 
+// released reports whether nobody holds the file any more.
+func (f *File) released() bool { return f.refs.Load() <= 0 }
+
 func (f *File) unmap() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -12,6 +12,14 @@ import (
 
 func fdatasync(f *os.File) error { return unix.Fdatasync(int(f.Fd())) }
 
+// blockUnit is what statfs counts blocks in.
+func blockUnit(st *unix.Statfs_t) int64 {
+	if st.Frsize > 0 {
+		return st.Frsize
+	}
+	return st.Bsize
+}
+
 // tellsData reports whether the file system can be asked where data is. A FUSE
 // server can't: the kernel does not hand it the dirty pages first, so that what
 // was just written through a mapping counts as a hole.

@@ -5,7 +5,14 @@
 
 package mappedfile
 
-import "os"
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// blockUnit is what statfs counts blocks in.
+func blockUnit(st *unix.Statfs_t) int64 { return int64(st.Bsize) }
 
 func fdatasync(f *os.File) error { return f.Sync() }
 

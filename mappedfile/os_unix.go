@@ -157,6 +157,25 @@ func (osDisk) SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// Usage is what DiskUsage asks for.
+func (osDisk) Usage(dir string) (Usage, error) {
+	var st unix.Statfs_t
+	for {
+		err := unix.Statfs(dir, &st)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return Usage{}, &fs.PathError{Op: "statfs", Path: dir, Err: err}
+		}
+		unit := blockUnit(&st)
+		return Usage{
+			Used: int64(st.Blocks-st.Bfree) * unit, //nolint:gosec // blocks of a disk
+			Free: int64(st.Bavail) * unit,          //nolint:gosec,unconvert // its type differs by platform
+		}, nil
+	}
+}
+
 func (osDisk) ReadFile(path string) ([]byte, error) { return os.ReadFile(path) }
 
 func (d osDisk) WriteFile(path string, data []byte) error {

@@ -53,6 +53,11 @@ type Queue struct {
 	mu      sync.Mutex // held while the run changes
 	unnamed bool       // a file was made since the directory was synced
 	closed  atomic.Bool
+
+	unsettled bool // a removal was not synced; guarded by cutMu
+
+	heldMu sync.Mutex // a leaf
+	held   []*File    // removed, and some of them still held by views
 }
 
 // OpenQueue lists the directory and checks every name and length, without
@@ -282,81 +287,6 @@ func (q *Queue) syncNames() error {
 	}
 	q.unnamed = false
 	return nil
-}
-
-// RemoveBefore removes the files that end at or below off from the front,
-// durably, and returns how many went. Views on them stay valid. After an error
-// the run has none of them, but some are still on disk, without a hole.
-func (q *Queue) RemoveBefore(off int64) (int, error) {
-	return q.cut(func(files []*File) (gone, kept []*File) {
-		n := 0
-		for n < len(files) && files[n].End() <= off {
-			n++
-		}
-		return files[:n], files[n:]
-	})
-}
-
-// RemoveFrom removes the files that begin at or above off from the back, last
-// first, in the terms of RemoveBefore.
-func (q *Queue) RemoveFrom(off int64) (int, error) {
-	return q.cut(func(files []*File) (gone, kept []*File) {
-		n := len(files)
-		for n > 0 && files[n-1].base >= off {
-			gone = append(gone, files[n-1])
-			n--
-		}
-		return gone, files[:n]
-	})
-}
-
-func (q *Queue) cut(split func([]*File) (gone, kept []*File)) (int, error) {
-	if q.o.Mapping.ReadOnly {
-		return 0, fmt.Errorf("%s: remove files: %w", q.o.Dir, ErrReadOnly)
-	}
-	q.cutMu.Lock()
-	defer q.cutMu.Unlock()
-	// The run is cut first, in one step. Then the files go in an order that
-	// never leaves a hole, each one durably before the next: names that were
-	// removed together may come back one by one after a power cut. That takes
-	// long for large files, so q.mu, which a roll needs, is not held.
-	gone, err := q.cutRun(split)
-	if err != nil || len(gone) == 0 {
-		return 0, err
-	}
-	removed := 0
-	for _, f := range gone {
-		if err = q.erase(f); err != nil {
-			break
-		}
-		removed++
-	}
-	for _, f := range gone {
-		f.release()
-	}
-	return removed, err
-}
-
-// cutRun takes files out of the run.
-func (q *Queue) cutRun(split func([]*File) (gone, kept []*File)) ([]*File, error) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.closed.Load() {
-		return nil, q.errClosed()
-	}
-	gone, kept := split(q.Files())
-	if len(gone) > 0 {
-		q.files.Store(&kept)
-	}
-	return gone, nil
-}
-
-// erase removes a file from the directory, durably.
-func (q *Queue) erase(f *File) error {
-	if err := q.o.Disk.Remove(f.path); err != nil {
-		return err
-	}
-	return q.o.Disk.SyncDir(q.o.Dir)
 }
 
 // Close gives up the queue's references: files are unmapped once their last

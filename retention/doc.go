@@ -24,8 +24,9 @@
 // and nothing holds it:
 //
 //   - The active file, the last one, never goes.
-//   - A Bound keeps the file that it lies in, and all behind. One that Yields
-//     does not hold a file that the disk rule asks for; the Decision names it.
+//   - A Bound keeps the file that it lies in, and all behind. One that is
+//     Yielding does not hold a file that the disk rule asks for, and one that is
+//     only Told holds none; the Decision names them.
 //   - Only a run of files from the first one on goes.
 //   - FilesPerPass.
 //

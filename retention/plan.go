@@ -52,10 +52,21 @@ type Bound struct {
 	// Offset is the first byte that is needed.
 	Offset int64
 	// Why says by whom, in words that can follow "needed by".
-	Why string
-	// Yields says that the disk rule does not heed it.
-	Yields bool
+	Why  string
+	Hold Hold
 }
+
+// Hold says against what a Bound holds.
+type Hold uint8
+
+const (
+	// Firm holds against every rule.
+	Firm Hold = iota
+	// Yielding holds against age and size, and not against the disk rule.
+	Yielding
+	// Told holds against nothing: the Decision says that it was not heeded.
+	Told
+)
 
 // Input is what a plan is made from.
 type Input struct {
@@ -214,8 +225,7 @@ func (w *planner) decide(f File, active bool) Decision {
 		}
 	}
 	for _, wish := range wishes {
-		hard := slices.ContainsFunc(held, func(b Bound) bool { return !b.Yields })
-		if len(held) > 0 && (hard || wish.rule != ByDisk) {
+		if slices.ContainsFunc(held, func(b Bound) bool { return b.Hold == Firm || b.Hold == Yielding && wish.rule != ByDisk }) {
 			continue
 		}
 		d.Delete, d.Rule, d.Reason, d.Lost = true, wish.rule, wish.reason, held
@@ -224,6 +234,7 @@ func (w *planner) decide(f File, active bool) Decision {
 		}
 		return d
 	}
+	held = slices.DeleteFunc(held, func(b Bound) bool { return b.Hold == Told })
 	d.Rule, d.Reason = Needed, "needed by "+words(held)
 	return d
 }

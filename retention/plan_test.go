@@ -215,23 +215,33 @@ var planCases = []struct {
 	},
 	{
 		name: "a need that yields holds against age and size", policy: retention.Policy{MaxAge: time.Hour, MaxSize: 1},
-		in:   retention.Input{Files: log(2), Bounds: []retention.Bound{{Offset: 1099, Why: "group g", Yields: true}}},
+		in:   retention.Input{Files: log(2), Bounds: []retention.Bound{{Offset: 1099, Why: "group g", Hold: retention.Yielding}}},
 		want: []retention.Rule{needed, active},
 	},
 	{
 		name: "a need that yields", policy: retention.Policy{MaxAge: time.Hour, WhenFull: true},
 		in: retention.Input{
 			Files: log(2, 2), Disk: disk(920),
-			Bounds: []retention.Bound{{Offset: 1099, Why: "group g", Yields: true}},
+			Bounds: []retention.Bound{{Offset: 1099, Why: "group g", Hold: retention.Yielding}},
 		},
 		want: []retention.Rule{byDisk, needed, active}, refuse: true,
 		reason: "92.0 % of the disk are used, more than 85 %; though needed by group g (from offset 1099 on)",
 	},
 	{
+		name: "a need that is only told", policy: retention.Policy{MaxAge: time.Hour},
+		in:   retention.Input{Files: log(2, 0), Bounds: []retention.Bound{{Offset: 1010, Why: "a delayed message", Hold: retention.Told}}},
+		want: []retention.Rule{byAge, unlimited, active}, reason: "last stored 2026-11-22T00:05:00.000Z, more than 1h ago; though needed by a delayed message (from offset 1010 on)",
+	},
+	{
+		name: "a need that holds, and one that does not", policy: retention.Policy{MaxAge: time.Hour},
+		in:   retention.Input{Files: log(2), Bounds: []retention.Bound{{Offset: 1010, Why: "d", Hold: retention.Told}, {Offset: 1020, Why: "g"}}},
+		want: []retention.Rule{needed, active}, reason: "needed by g (from offset 1020 on)",
+	},
+	{
 		name: "one need yields, the other does not", policy: retention.Policy{WhenFull: true},
 		in: retention.Input{
 			Files: log(2), Disk: disk(900),
-			Bounds: []retention.Bound{{Offset: 1000, Why: "g", Yields: true}, {Offset: 1050, Why: "h"}},
+			Bounds: []retention.Bound{{Offset: 1000, Why: "g", Hold: retention.Yielding}, {Offset: 1050, Why: "h"}},
 		},
 		want: []retention.Rule{needed, active},
 	},
@@ -299,8 +309,10 @@ func TestPlanProperties(t *testing.T) {
 				if b.Offset >= d.End() {
 					continue
 				}
-				require.True(t, b.Yields, "seed %d: file %d goes, that somebody needs", seed, i)
-				require.Equal(t, retention.ByDisk, d.Rule, "seed %d", seed)
+				require.NotEqual(t, retention.Firm, b.Hold, "seed %d: file %d goes, that somebody needs", seed, i)
+				if b.Hold == retention.Yielding {
+					require.Equal(t, retention.ByDisk, d.Rule, "seed %d", seed)
+				}
 				require.Contains(t, d.Lost, b, "seed %d", seed)
 				lost++
 				yielded++
@@ -341,7 +353,7 @@ func draw(rng *rand.Rand) (retention.Policy, retention.Input) {
 		base += size
 	}
 	for range rng.IntN(3) {
-		in.Bounds = append(in.Bounds, retention.Bound{Offset: rng.Int64N(base + 1), Why: "g", Yields: rng.IntN(2) == 0})
+		in.Bounds = append(in.Bounds, retention.Bound{Offset: rng.Int64N(base + 1), Why: "g", Hold: retention.Hold(rng.IntN(3))})
 	}
 	return p, in
 }
@@ -358,7 +370,7 @@ func TestValidate(t *testing.T) {
 		"the same":        {policy: retention.Policy{NormalAt: 90, ForceAt: 90}},
 		"one off":         {policy: retention.Policy{NormalAt: 90, ForceAt: -1}},
 		"negative age":    {policy: retention.Policy{MaxAge: -1}, says: []string{"MaxAge -1ns"}},
-		"negative sizes":  {policy: retention.Policy{MaxSize: -1, EnoughFree: -2}, says: []string{"MaxSize -1", "EnoughFree -2"}},
+		"negative sizes":  {policy: retention.Policy{MaxSize: -1, EnoughFree: -2}, says: []string{"MaxSize -1"}},
 		"hours":           {policy: retention.Policy{Hours: []int{-1, 0, 23, 24}}, says: []string{"hour -1", "hour 24"}},
 		"above 100":       {policy: retention.Policy{RefuseAt: 101}, says: []string{"RefuseAt 101"}},
 		"force too low":   {policy: retention.Policy{ForceAt: 50}, says: []string{"ForceAt 50 is below NormalAt 75"}},

@@ -45,14 +45,14 @@ type Policy struct {
 	// refused. 0 means the default, negative never.
 	NormalAt, ForceAt, RefuseAt int
 	// EnoughFree is so many free bytes that none of the three percentages
-	// counts: a tenth of a large disk is a lot. 0 is no such number.
+	// counts: a tenth of a large disk is a lot. 0 or less is no such number.
 	EnoughFree int64
 }
 
 // RocketMQ is the policy of a broker with the defaults of its configuration: 72
 // hours, at four in the morning, and the oldest files when the disk is full.
 func RocketMQ() Policy {
-	return Policy{MaxAge: 72 * time.Hour, Hours: []int{4}, WhenFull: true}
+	return Policy{MaxAge: 72 * time.Hour, Hours: []int{4}, WhenFull: true, EnoughFree: -1}
 }
 
 // Deletes reports whether the policy may let any file go.
@@ -70,9 +70,6 @@ func (p Policy) Validate() error {
 	}
 	if p.MaxSize < 0 {
 		bad("MaxSize %d", p.MaxSize)
-	}
-	if p.EnoughFree < 0 {
-		bad("EnoughFree %d", p.EnoughFree)
 	}
 	for _, h := range p.Hours {
 		if h < 0 || h > 23 {

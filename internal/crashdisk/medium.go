@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"syscall"
 	"time"
+
+	"github.com/stelelog/stele/mappedfile"
 )
 
 // SetCapacity limits the blocks of all files to n bytes, 0 to no limit. Only
@@ -24,6 +26,18 @@ func (d *Disk) Used() int64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.used
+}
+
+// Usage is how full the Disk is: the interface that mappedfile.DiskUsage looks
+// for. Without a capacity it is the zero value. It is not counted as an
+// operation, and no fault makes it fail.
+func (d *Disk) Usage(string) (mappedfile.Usage, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.capacity == 0 {
+		return mappedfile.Usage{}, nil
+	}
+	return mappedfile.Usage{Used: d.used, Free: max(0, d.capacity-d.used)}, nil
 }
 
 // Unreserved lists, as "path: page n", the pages that hold bytes other than
