@@ -44,24 +44,33 @@ type Result struct {
 func (r Result) End() message.Offset { return r.Offset + message.Offset(r.Size) }
 
 // Append writes one record at the end of the log. It is in the log's memory on
-// return, not on disk; wait for that with WaitFlushed. The error is
-// ErrRecordTooLarge, ErrPoisoned, ErrClosed, or why a new file could not be had
-// (mappedfile.ErrDiskFull among others); then nothing was written, and the
-// sequence has not moved. A fault in the mapping (mappedfile.ErrFault) poisons
-// the log. Append allocates nothing, but for the roll to a new
-// file.
+// return, not on disk; wait for that with WaitFlushed. With WriteMmap, and with
+// WriteFile unless CommitOnFlush is set, it is committed, too: it can be read, and
+// survives the death of the process. With WritePool the committer does that soon.
+//
+// The error is ErrRecordTooLarge, ErrPoisoned, ErrClosed, or why a new file could
+// not be had (mappedfile.ErrDiskFull among others); then nothing was written, and
+// the sequence has not moved. The one exception is a Result whose Size is not 0
+// beside ErrPoisoned: the record could not be committed, and may or may not be
+// there after the next Open. A fault in the mapping (mappedfile.ErrFault) poisons
+// the log. Append allocates nothing, but for the roll to a new file.
 func (l *Log) Append(it Item) (Result, error) {
 	if n := len(it.Record); int64(n)+message.FillerSize > l.FileSize() {
 		return Result{}, fmt.Errorf("%w: %d bytes and a filler of %d, the file has %d",
 			ErrRecordTooLarge, n, message.FillerSize, l.FileSize())
 	}
+	r, err := l.appendLocked(it)
+	if err != nil {
+		return Result{}, err
+	}
+	return r, l.handOn(r.End())
+}
+
+func (l *Log) appendLocked(it Item) (Result, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	r, err := l.append(it)
-	if err != nil {
-		return Result{}, l.fatal(err)
-	}
-	return r, nil
+	return r, l.fatal(err)
 }
 
 // append is Append under the lock.
@@ -72,9 +81,20 @@ func (l *Log) append(it Item) (r Result, err error) {
 		return Result{}, err
 	}
 	now := l.now()
-	r = l.put(it, pos, now)
+	if r, err = l.put(it, pos, now); err != nil {
+		return Result{}, err
+	}
 	l.publish(pos+len(it.Record), now)
 	return r, nil
+}
+
+// handOn does what is left of an append once the lock is free: it has the record
+// committed, unless the flusher does that.
+func (l *Log) handOn(end message.Offset) error {
+	if l.o.CommitOnFlush {
+		return nil
+	}
+	return l.Commit(end)
 }
 
 // fatal poisons the log when err is a fault in the tail's mapping: the file was
@@ -88,8 +108,8 @@ func (l *Log) fatal(err error) error {
 
 // AppendBatch writes records one behind the other in one file, with one store
 // time; other appends don't come between. results must be as long as items. The
-// errors are those of Append and ErrBatchTooLarge; then nothing was written. A
-// crash can still cut a batch: it is not atomic.
+// errors are those of Append and ErrBatchTooLarge; then nothing was written, unless
+// the results' sizes are not 0. A crash can still cut a batch: it is not atomic.
 func (l *Log) AppendBatch(items []Item, results []Result) error {
 	total := 0
 	for i := range items {
@@ -103,6 +123,13 @@ func (l *Log) AppendBatch(items []Item, results []Result) error {
 			ErrBatchTooLarge, total, message.FillerSize, l.FileSize())
 	}
 	results = results[:len(items)] // panics here, before anything is written
+	if err := l.appendBatchLocked(items, results, total); err != nil {
+		return err
+	}
+	return l.handOn(results[len(results)-1].End())
+}
+
+func (l *Log) appendBatchLocked(items []Item, results []Result, total int) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.fatal(mappedfile.Guard(func() error {
@@ -112,7 +139,10 @@ func (l *Log) AppendBatch(items []Item, results []Result) error {
 		}
 		now := l.now()
 		for i := range items {
-			results[i] = l.put(items[i], pos, now)
+			if results[i], err = l.put(items[i], pos, now); err != nil {
+				clear(results[:i])
+				return err
+			}
 			pos += len(items[i].Record)
 		}
 		l.publish(pos, now)
@@ -120,30 +150,34 @@ func (l *Log) AppendBatch(items []Item, results []Result) error {
 	}))
 }
 
-// put places one record at pos of the tail. l.mu is held and there is room.
-func (l *Log) put(it Item, pos int, now int64) Result {
+// put places one record at pos of the tail. l.mu is held and there is room. A
+// failure poisons the log.
+func (l *Log) put(it Item, pos int, now int64) (Result, error) {
 	off := message.Offset(l.tail.Base() + int64(pos))
 	rec, seq := it.Record, it.Sequence
 	rec.Patch(off, seq.next, now)
 	if l.o.PropertyCRC {
 		rec.Seal()
 	}
-	// The size and the magic number go last: a process that reads the file
-	// beside this one, or after a kill in mid-copy, sees zeros or a record.
-	dst := l.data[pos : pos+len(rec)]
-	copy(dst[message.FillerSize:], rec[message.FillerSize:])
-	copy(dst[:message.FillerSize], rec[:message.FillerSize])
+	if err := l.writer.Put(int64(pos), rec); err != nil {
+		return Result{}, l.poison(err)
+	}
 	res := Result{Offset: off, Size: int32(len(rec)), QueueOffset: seq.next, StoreTime: now}
 	if it.Step == 0 {
 		res.QueueOffset = 0 // no place in the queue: message.Record.Patch wrote 0
 	}
 	seq.next += it.Step
-	return res
+	return res, nil
 }
 
-// publish makes the bytes of the tail below end readable.
+// publish says that the bytes of the tail below end are appended, and with a
+// mapping readable.
 func (l *Log) publish(end int, now int64) {
-	l.appended.Advance(l.tail.Base() + int64(end))
+	at := l.tail.Base() + int64(end)
+	l.appended.Advance(at)
+	if l.direct {
+		l.committed.Advance(at)
+	}
 	// Behind the watermark, so that whoever reads the time first and then the
 	// watermark finds the record of that time below it.
 	l.lastTime.Store(now)
@@ -171,7 +205,7 @@ func (l *Log) room(n int) (int, error) {
 			return 0, err
 		}
 		pos := int(l.appended.Load() - l.tail.Base())
-		if pos+n+message.FillerSize <= len(l.data) {
+		if pos+n+message.FillerSize <= int(l.tail.Size()) {
 			return pos, nil
 		}
 	}
@@ -200,24 +234,47 @@ func (l *Log) roll() error {
 	if err != nil {
 		return err
 	}
-	data, err := file.Bytes()
+	_, err = file.Bytes()
 	if err == nil {
 		err = l.files.Append(file)
 	}
 	if err != nil {
 		return errors.Join(err, l.files.Discard(file))
 	}
-	if l.tail != nil {
-		// Fewer bytes than a filler are left only where a log was started at an
-		// end that no append made; they are zeros, and scans read on.
-		if rest := l.data[end-l.tail.Base():]; len(rest) >= message.FillerSize {
-			message.PutFiller(rest, len(rest))
-		}
+	if err := l.finish(end); err != nil {
+		return l.poison(err)
 	}
-	l.tail, l.data, l.asked = file, data, false
 	l.appended.Advance(file.Base())
+	if l.direct {
+		l.committed.Advance(file.Base())
+	}
+	if err := l.begin(file, file.Base()); err != nil {
+		return l.poison(err)
+	}
+	l.asked = false
 	if l.o.OnRoll != nil {
 		l.o.OnRoll(RollInfo{Path: file.Path(), Base: message.Offset(file.Base()), Waited: waited, Took: time.Since(start)})
 	}
+	return nil
+}
+
+// finish closes the tail, whose records end at end, with a filler.
+func (l *Log) finish(end int64) error {
+	if l.tail == nil {
+		return nil
+	}
+	pos := end - l.tail.Base()
+	// Fewer bytes than a filler are left only where a log was started at an end
+	// that no append made; they are zeros, and scans read on.
+	if rest := l.tail.Size() - pos; rest >= message.FillerSize {
+		var filler [message.FillerSize]byte
+		message.PutFiller(filler[:], int(rest))
+		if err := l.writer.Put(pos, filler[:]); err != nil {
+			return err
+		}
+		pos += message.FillerSize
+	}
+	// What the filler covers is zeros in the file, and is not written.
+	l.uncommitted.close(l.tail, pos)
 	return nil
 }

@@ -55,7 +55,16 @@ func (l *Log) rewind(n int) {
 	defer l.mu.Unlock()
 	if l.appended.Load() > benchFile-2*int64(n) {
 		l.appended.Reset(0)
+		l.committed.Reset(0)
 	}
+}
+
+// bytes is the mapping of the file that is appended to.
+func (l *Log) bytes(tb testing.TB) []byte {
+	tb.Helper()
+	data, err := l.tail.Bytes()
+	require.NoError(tb, err)
+	return data
 }
 
 func benchItem(tb testing.TB, size int, propertyCRC bool) Item {
@@ -77,7 +86,7 @@ func BenchmarkAppend(b *testing.B) {
 		for _, crc := range []bool{false, true} {
 			b.Run(fmt.Sprintf("%dB/propertyCRC=%v", size, crc), func(b *testing.B) {
 				l, it := benchLog(b, nil, crc), benchItem(b, size, crc)
-				floor := copyFloor(l.data, it.Record)
+				floor := copyFloor(l.bytes(b), it.Record)
 				b.ReportAllocs()
 				b.SetBytes(int64(size))
 				for i := 0; b.Loop(); i++ {
@@ -114,7 +123,7 @@ func BenchmarkAppendParallel(b *testing.B) {
 	for _, size := range benchSizes {
 		b.Run(fmt.Sprintf("%dB/%dgoroutines", size, producers), func(b *testing.B) {
 			l := benchLog(b, nil, true)
-			floor := copyFloor(l.data, benchItem(b, size, true).Record)
+			floor := copyFloor(l.bytes(b), benchItem(b, size, true).Record)
 			b.ReportAllocs()
 			b.SetBytes(int64(size))
 			b.ResetTimer()

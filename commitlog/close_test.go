@@ -19,80 +19,84 @@ import (
 
 func TestClose(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		d := crashdisk.New()
-		l := startLog(t, d, 4096)
-		seq := commitlog.NewSequence(0)
-		r := add(t, l, seq, 1000, "kept")
-		synctest.Wait()
-		entries, err := d.List(dir)
-		require.NoError(t, err)
-		require.Len(t, entries, 2, "a spare file is prepared")
-		v, err := l.ViewRecord(r.Offset)
-		require.NoError(t, err)
-		s := l.Scan(0, l.Appended(), commitlog.ScanOptions{})
-		require.True(t, s.Next())
-
-		require.NoError(t, l.Close())
-		require.NoError(t, l.Close(), "twice")
-		for _, after := range []*crashdisk.Disk{d, d.DurableClone()} {
-			entries, err = after.List(dir)
+	eachPath(t, func(t *testing.T, path commitlog.WritePath) {
+		synctest.Test(t, func(t *testing.T) {
+			d := crashdisk.New()
+			l := startLog(t, d, 4096, with(path))
+			seq := commitlog.NewSequence(0)
+			r := add(t, l, seq, 1000, "kept")
+			synctest.Wait()
+			entries, err := d.List(dir)
 			require.NoError(t, err)
-			require.Len(t, entries, 1, "and removed, durably")
-			r, err := openLog(t, after, 0).Recover(commitlog.RecoverOptions{})
+			require.Len(t, entries, 2, "a spare file is prepared")
+			v, err := l.ViewRecord(r.Offset)
 			require.NoError(t, err)
-			require.Equal(t, l.Appended(), r.End)
-		}
+			s := l.Scan(0, l.Appended(), commitlog.ScanOptions{})
+			require.True(t, s.Next())
 
-		// Bytes that are held stay valid.
-		require.Equal(t, message.Offset(0), message.Record(v.Bytes()).PhysicalOffset())
-		require.Contains(t, string(v.Bytes()), "kept")
-		require.Contains(t, string(s.Item().Message.Body), "kept")
-		v.Release()
-		s.Close()
+			require.NoError(t, l.Close())
+			require.NoError(t, l.Close(), "twice")
+			for _, after := range []*crashdisk.Disk{d, d.DurableClone()} {
+				entries, err = after.List(dir)
+				require.NoError(t, err)
+				require.Len(t, entries, 1, "and removed, durably")
+				r, err := openLog(t, after, 0).Recover(commitlog.RecoverOptions{})
+				require.NoError(t, err)
+				require.Equal(t, l.Appended(), r.End)
+			}
 
-		// Everything else is refused.
-		_, err = l.Append(item(t, seq, 200, "x"))
-		require.ErrorIs(t, err, commitlog.ErrClosed)
-		require.ErrorIs(t, l.AppendBatch([]commitlog.Item{item(t, seq, 200, "x")}, make([]commitlog.Result, 1)), commitlog.ErrClosed)
-		_, err = l.View(0, 10)
-		require.ErrorIs(t, err, commitlog.ErrClosed)
-		_, err = l.ViewRecord(0)
-		require.ErrorIs(t, err, commitlog.ErrClosed)
-		require.ErrorIs(t, l.WaitAppended(background(), r.End()), commitlog.ErrClosed)
-		require.ErrorIs(t, l.WaitFlushed(background(), r.End()+1, 0), commitlog.ErrClosed)
-		require.NoError(t, l.Flush(background()), "there is nothing left to flush")
-		// A scan must not take a closed log for one that ends here.
-		_, stop := scan(t, l, 0, r.End(), commitlog.ScanOptions{})
-		require.Equal(t, commitlog.StopError, stop.Kind)
-		require.ErrorIs(t, stop.Err, commitlog.ErrClosed)
+			// Bytes that are held stay valid.
+			require.Equal(t, message.Offset(0), message.Record(v.Bytes()).PhysicalOffset())
+			require.Contains(t, string(v.Bytes()), "kept")
+			require.Contains(t, string(s.Item().Message.Body), "kept")
+			v.Release()
+			s.Close()
+
+			// Everything else is refused.
+			_, err = l.Append(item(t, seq, 200, "x"))
+			require.ErrorIs(t, err, commitlog.ErrClosed)
+			require.ErrorIs(t, l.AppendBatch([]commitlog.Item{item(t, seq, 200, "x")}, make([]commitlog.Result, 1)), commitlog.ErrClosed)
+			_, err = l.View(0, 10)
+			require.ErrorIs(t, err, commitlog.ErrClosed)
+			_, err = l.ViewRecord(0)
+			require.ErrorIs(t, err, commitlog.ErrClosed)
+			require.ErrorIs(t, l.WaitAppended(background(), r.End()), commitlog.ErrClosed)
+			require.ErrorIs(t, l.WaitFlushed(background(), r.End()+1, 0), commitlog.ErrClosed)
+			require.NoError(t, l.Flush(background()), "there is nothing left to flush")
+			// A scan must not take a closed log for one that ends here.
+			_, stop := scan(t, l, 0, r.End(), commitlog.ScanOptions{})
+			require.Equal(t, commitlog.StopError, stop.Kind)
+			require.ErrorIs(t, stop.Err, commitlog.ErrClosed)
+		})
 	})
 }
 
 // Close flushes for those who wait, and for those who don't.
 func TestCloseFlushes(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		d := crashdisk.New()
-		l := startLog(t, d, 4096)
-		g := newGate(d)
-		seq := commitlog.NewSequence(0)
-		first := add(t, l, seq, 200, "x")
-		waited := make(chan error, 2)
-		go func() { waited <- l.WaitFlushed(background(), first.End(), 0) }()
-		<-g.entered
-		last := add(t, l, seq, 200, "x")
-		closed := make(chan error)
-		go func() { closed <- l.Close() }()
-		synctest.Wait()
-		go func() { waited <- l.WaitFlushed(background(), last.End(), 0) }()
-		synctest.Wait()
-		require.Empty(t, waited)
-		close(g.pass)
-		require.NoError(t, <-closed)
-		require.NoError(t, <-waited)
-		require.NoError(t, <-waited)
-		require.Equal(t, last.End(), recoveredEnd(t, d.DurableClone()))
+	eachPath(t, func(t *testing.T, path commitlog.WritePath) {
+		synctest.Test(t, func(t *testing.T) {
+			d := crashdisk.New()
+			l := startLog(t, d, 4096, with(path))
+			g := newGate(d)
+			seq := commitlog.NewSequence(0)
+			first := add(t, l, seq, 200, "x")
+			waited := make(chan error, 2)
+			go func() { waited <- l.WaitFlushed(background(), first.End(), 0) }()
+			<-g.entered
+			last := add(t, l, seq, 200, "x")
+			closed := make(chan error)
+			go func() { closed <- l.Close() }()
+			synctest.Wait()
+			go func() { waited <- l.WaitFlushed(background(), last.End(), 0) }()
+			synctest.Wait()
+			require.Empty(t, waited)
+			close(g.pass)
+			require.NoError(t, <-closed)
+			require.NoError(t, <-waited)
+			require.NoError(t, <-waited)
+			require.Equal(t, last.End(), recoveredEnd(t, d.DurableClone()))
+		})
 	})
 }
 

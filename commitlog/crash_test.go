@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -63,6 +64,9 @@ func (j *journal) work(d *crashdisk.Disk, l *commitlog.Log, n int, text string) 
 	}
 }
 
+// path draws a write path.
+func (j *journal) path() func(*commitlog.Options) { return with(allPaths[j.rng.IntN(len(allPaths))]) }
+
 // recover opens the log on d and checks that what is there is a prefix of what
 // was appended and goes at least up to flushed. The journal is cut to it.
 func (j *journal) recover(d *crashdisk.Disk, from, flushed message.Offset, change ...func(*commitlog.Options)) (*commitlog.Log, commitlog.Recovery) {
@@ -107,7 +111,7 @@ func TestPowerCuts(t *testing.T) {
 				if life%2 == 1 {
 					from = 0
 				}
-				l, r := j.recover(d, from, flushed, setClock)
+				l, r := j.recover(d, from, flushed, setClock, j.path())
 				require.NoError(t, l.Start(r.End, flushed, r.LastTime, false))
 				require.Equal(t, r.End, l.Flushed())
 				j.work(d, l, 1+j.rng.IntN(30), fmt.Sprintf("life %d ", life))
@@ -126,11 +130,11 @@ func TestPowerCutsDuringStart(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			j, d := newJournal(t, seed), crashdisk.New()
-			l := startLog(t, d, crashFile)
+			l := startLog(t, d, crashFile, j.path())
 			j.work(d, l, 25, "first life ")
 			flushed := l.Flushed()
 			d = d.CrashClone(seed)
-			l, r := j.recover(d, 0, flushed)
+			l, r := j.recover(d, 0, flushed, j.path())
 			var clones []*crashdisk.Disk
 			d.Observe(func(crashdisk.Op, string) { clones = append(clones, d.CrashClone(seed+uint64(len(clones)))) })
 			require.NoError(t, l.Start(r.End, flushed, r.LastTime, false))
@@ -140,7 +144,7 @@ func TestPowerCutsDuringStart(t *testing.T) {
 			for _, clone := range clones {
 				after := *j
 				after.records, after.starts = slices.Clone(j.records), slices.Clone(j.starts)
-				l, r := after.recover(clone, 0, flushed)
+				l, r := after.recover(clone, 0, flushed, j.path())
 				require.LessOrEqual(t, r.End, end)
 				require.NoError(t, l.Start(r.End, flushed, r.LastTime, false))
 				after.work(clone, l, 3, "second life")
@@ -150,22 +154,73 @@ func TestPowerCutsDuringStart(t *testing.T) {
 	}
 }
 
-// A process that is killed loses nothing, whatever was flushed.
+// A process that is killed loses nothing that was committed, whatever was flushed;
+// and where an append commits, nothing that was appended.
 func TestKill(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(50) {
+	eachPath(t, func(t *testing.T, path commitlog.WritePath) {
+		for seed := range uint64(50) {
+			t.Run(fmt.Sprint(seed), func(t *testing.T) {
+				t.Parallel()
+				j, d := newJournal(t, seed), crashdisk.New()
+				for life := range 3 {
+					l, r := j.recover(d, 0, 0, with(path))
+					require.NoError(t, l.Start(r.End, 0, r.LastTime, false))
+					j.work(d, l, 20, fmt.Sprintf("life %d ", life))
+					committed := l.Committed()
+					d = d.KillClone()
+					_, r = j.recover(d, 0, committed)
+					if path != commitlog.WritePool {
+						require.Equal(t, l.Appended(), r.End)
+					}
+				}
+			})
+		}
+	})
+}
+
+// A process that is killed in the middle of a write, or whose power goes then.
+func TestKilledInTheMiddleOfAWrite(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
+			path := []commitlog.WritePath{commitlog.WritePool, commitlog.WriteFile}[seed%2]
 			j, d := newJournal(t, seed), crashdisk.New()
-			for life := range 3 {
-				l, r := j.recover(d, 0, 0)
-				require.NoError(t, l.Start(r.End, 0, r.LastTime, false))
-				j.work(d, l, 20, fmt.Sprintf("life %d ", life))
-				d = d.KillClone()
-				n := len(j.records)
-				_, r = j.recover(d, 0, 0)
-				require.Len(t, j.records, n)
-				require.Equal(t, l.Appended(), r.End)
+			type left struct {
+				disk               *crashdisk.Disk
+				committed, flushed message.Offset
+			}
+			var mu sync.Mutex
+			var kills []left
+			l := startLog(t, d, crashFile, with(path), func(o *commitlog.Options) { o.PoolBuffers = 1 })
+			d.Observe(func(op crashdisk.Op, _ string) {
+				if op != crashdisk.OpWriteRest {
+					return
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				at := left{committed: l.Committed(), flushed: l.Flushed()}
+				at.disk = d.KillClone()
+				kills = append(kills, at)
+			})
+			j.work(d, l, 40, "x")
+			require.NoError(t, l.Flush(background()))
+			d.Observe(nil)
+			mu.Lock()
+			defer mu.Unlock()
+			for i, k := range kills {
+				for _, disk := range []*crashdisk.Disk{k.disk, k.disk.CrashClone(seed)} {
+					after := *j
+					after.records, after.starts = slices.Clone(j.records), slices.Clone(j.starts)
+					durable := k.flushed
+					if disk == k.disk {
+						durable = k.committed
+					}
+					l, r := after.recover(disk, 0, durable, func(o *commitlog.Options) { o.WritePath = allPaths[i%3] })
+					require.NoError(t, l.Start(r.End, k.flushed, r.LastTime, false))
+					after.work(disk, l, 2, "second life")
+				}
 			}
 		})
 	}

@@ -93,13 +93,16 @@ func (l *Log) dirtyPages() int64 {
 	return l.appended.Load()/pageSize - l.flushed.Load()/pageSize
 }
 
-// flushAll flushes what is appended. Only the flusher calls it.
+// flushAll commits and flushes what is appended. Only the flusher calls it.
 func (l *Log) flushAll() error {
 	if err := l.Err(); err != nil {
 		return err
 	}
 	storeTime := l.lastTime.Load() // before the watermark, see publish
-	from, to := l.flushed.Load(), l.appended.Load()
+	if err := l.commit(l.appended.Load()); err != nil {
+		return err
+	}
+	from, to := l.flushed.Load(), l.committed.Load()
 	if from >= to {
 		return nil
 	}

@@ -51,6 +51,23 @@ func (c *clock) Set(ms int64) {
 	c.now = ms
 }
 
+var allPaths = []commitlog.WritePath{commitlog.WriteMmap, commitlog.WritePool, commitlog.WriteFile}
+
+// eachPath runs a test once for each write path.
+func eachPath(t *testing.T, test func(t *testing.T, path commitlog.WritePath)) {
+	t.Helper()
+	for _, path := range allPaths {
+		t.Run(path.String(), func(t *testing.T) {
+			t.Parallel()
+			test(t, path)
+		})
+	}
+}
+
+func with(path commitlog.WritePath) func(*commitlog.Options) {
+	return func(o *commitlog.Options) { o.WritePath = path }
+}
+
 // openLog opens the log on d, with files of size bytes, and closes it when the
 // test ends.
 func openLog(t testing.TB, d mappedfile.Disk, size int64, change ...func(*commitlog.Options)) *commitlog.Log {
@@ -135,9 +152,18 @@ type scanned struct {
 	Body   string
 }
 
+// committed waits until everything below end is.
+func committed(t testing.TB, l *commitlog.Log, end message.Offset) {
+	t.Helper()
+	require.NoError(t, l.WaitCommitted(background(), end-1))
+}
+
 // scan walks the whole log.
 func scan(t testing.TB, l *commitlog.Log, from, to message.Offset, o commitlog.ScanOptions) ([]scanned, commitlog.Stop) {
 	t.Helper()
+	if to <= l.Appended() && l.Err() == nil {
+		committed(t, l, to)
+	}
 	s := l.Scan(from, to, o)
 	defer s.Close()
 	var all []scanned

@@ -23,14 +23,21 @@ type Log struct {
 	o     Options
 	files *mappedfile.Queue
 
-	appended watermark.Mark // bytes that are in the log's memory
-	flushed  watermark.Mark // bytes that a completed flush covers
-	lastTime atomic.Int64   // store time of the newest record, ms; never decreases
-	failure  atomic.Pointer[error]
+	appended  watermark.Mark // bytes that are in the log's memory
+	committed watermark.Mark // bytes that are in the page cache
+	flushed   watermark.Mark // bytes that a completed flush covers
+	lastTime  atomic.Int64   // store time of the newest record, ms; never decreases
+	failure   atomic.Pointer[error]
 
-	kick    chan struct{} // wakes the flusher
-	quit    chan struct{}
-	flusher sync.WaitGroup
+	kick       chan struct{} // wakes the flusher
+	commits    chan struct{} // wakes the committer
+	quit       chan struct{}
+	background sync.WaitGroup // the flusher and the committer
+
+	commitMu    sync.Mutex // held while bytes are written to a file
+	uncommitted segments
+	nCommits    atomic.Int64
+	poolFor     atomic.Pointer[mappedfile.Pool] // for Stats
 
 	warming context.Context // done once the log is closing
 	unwarm  context.CancelFunc
@@ -40,7 +47,10 @@ type Log struct {
 	mu      sync.Mutex // the append lock: guards what follows and the order of records
 	alloc   *mappedfile.Allocator
 	tail    *mappedfile.File // the last file, nil before the first append
-	data    []byte           // its mapping
+	writer  mappedfile.Writer
+	direct  bool             // writer commits by itself
+	pool    *mappedfile.Pool // with WritePool
+	ring    []byte           // with WriteFile
 	asked   bool             // the file behind tail was asked for
 	started bool
 	stopped bool
@@ -57,9 +67,10 @@ func Open(o Options) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{o: o, files: q, kick: make(chan struct{}, 1), quit: make(chan struct{})}
+	l := &Log{o: o, files: q, kick: make(chan struct{}, 1), commits: make(chan struct{}, 1), quit: make(chan struct{})}
 	l.warming, l.unwarm = context.WithCancel(context.Background())
 	l.appended.Reset(q.End())
+	l.committed.Reset(q.End())
 	l.flushed.Reset(q.End())
 	return l, nil
 }
@@ -73,8 +84,8 @@ func (l *Log) FileSize() int64 { return l.files.FileSize() }
 // Min is the offset of the first byte that is still there.
 func (l *Log) Min() message.Offset { return message.Offset(l.files.Min()) }
 
-// Appended is the offset behind the last byte in the log's memory. Before
-// Start it is the end of the last file.
+// Appended is the offset behind the last byte in the log's memory, which can be
+// read once it is committed. Before Start it is the end of the last file.
 func (l *Log) Appended() message.Offset { return message.Offset(l.appended.Load()) }
 
 // Flushed is the offset below which everything is durable.
@@ -123,18 +134,28 @@ func (l *Log) Start(end message.Offset, flushedTo message.Offset, lastTime int64
 		return l.fatal(err)
 	}
 	l.appended.Reset(int64(end))
+	l.committed.Reset(int64(end))
 	l.flushed.Reset(int64(end))
 	l.lastTime.Store(lastTime)
+	if err := l.openPath(); err != nil {
+		return err
+	}
 	l.alloc = mappedfile.NewAllocator(l.files, l.warm())
 	l.started = true
-	l.flusher.Go(l.flushLoop)
+	l.background.Go(l.flushLoop)
+	if l.pool != nil {
+		l.poolFor.Store(l.pool)
+		l.background.Go(l.commitLoop)
+	}
 	return nil
 }
 
 // warm is Options.Warm, given up as soon as the log is closing: an append may
-// wait for it and hold the lock that Close needs.
+// wait for it and hold the lock that Close needs. Only a file that is written
+// through its mapping is warmed up: a small write to a warm file costs many times
+// what it does to a cold one (see docs/decisions/0012-write-paths.md).
 func (l *Log) warm() func(context.Context, *mappedfile.File) error {
-	if l.o.Warm == nil {
+	if l.o.Warm == nil || l.o.WritePath != WriteMmap {
 		return nil
 	}
 	return func(_ context.Context, f *mappedfile.File) error { return l.o.Warm(l.warming, f) }
@@ -170,8 +191,7 @@ func (l *Log) settleTail(end, flushedTo int64, clean bool) error {
 			return l.poison(err)
 		}
 	}
-	data, err := l.tail.Bytes()
-	l.data = data
+	_, err := l.tail.Bytes()
 	return err
 }
 
@@ -191,6 +211,7 @@ func (l *Log) RemoveBefore(off message.Offset) (int, error) {
 	if last := l.files.Last(); last != nil {
 		off = min(off, message.Offset(last.Base()))
 	}
+	off = min(off, l.Committed()) // the committer still writes to the others
 	return l.files.RemoveBefore(int64(off))
 }
 
@@ -222,10 +243,11 @@ func (l *Log) close() error {
 	var errs []error
 	if started {
 		close(l.quit)
-		l.flusher.Wait()
-		errs = append(errs, l.alloc.Close())
+		l.background.Wait()
+		errs = append(errs, l.closePath(), l.alloc.Close())
 	}
 	l.appended.Fail(ErrClosed)
+	l.committed.Fail(ErrClosed)
 	l.flushed.Fail(ErrClosed)
 	return errors.Join(append(errs, l.Err(), l.files.Close())...)
 }

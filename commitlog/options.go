@@ -42,6 +42,15 @@ type Options struct {
 	// been encoded with it.
 	PropertyCRC bool
 
+	// WritePath is how appended bytes get into the files.
+	WritePath WritePath
+	// PoolBuffers is how many buffers of FileSize bytes WritePool has; 0 means
+	// two, and more for small files: what fits in 64 MiB, eight at most.
+	PoolBuffers int
+	// CommitOnFlush leaves it to the flusher to commit, for a log whose appends
+	// wait for a flush anyway; Log.Commit is for those that don't.
+	CommitOnFlush bool
+
 	// FlushInterval is how often the flusher looks for appended bytes that are
 	// not flushed and that nobody waits for.
 	FlushInterval time.Duration
@@ -63,6 +72,11 @@ type Options struct {
 	OnFlush func(FlushInfo)
 	// OnRoll is called under the append lock when a file is full.
 	OnRoll func(RollInfo)
+	// OnPoolEmpty is called under the append lock when a file has to be written
+	// through its mapping, because WritePool has no buffer for it.
+	OnPoolEmpty func(PoolInfo)
+	// OnLockRefused is called once if the memory of WritePool can't be locked.
+	OnLockRefused func(error)
 	// OnPoison is called once, with what every later append returns.
 	OnPoison func(error)
 }

@@ -11,12 +11,12 @@ import (
 	"github.com/stelelog/stele/message"
 )
 
-// View returns the n bytes at off, which must lie below Appended and in one
+// View returns the n bytes at off, which must lie below Committed and in one
 // file. The caller must Release it. The error wraps ErrExpired, ErrOutOfRange,
 // ErrClosed, or says why the file can't be mapped.
 func (l *Log) View(off message.Offset, n int32) (mappedfile.View, error) {
-	if end := l.Appended(); off < 0 || n < 0 || off > end-message.Offset(n) {
-		return mappedfile.View{}, fmt.Errorf("%s: %w: [%d, %d), appended is %d", l.o.Dir, ErrOutOfRange, off, int64(off)+int64(n), end)
+	if end := l.Committed(); off < 0 || n < 0 || off > end-message.Offset(n) {
+		return mappedfile.View{}, fmt.Errorf("%s: %w: [%d, %d), committed is %d", l.o.Dir, ErrOutOfRange, off, int64(off)+int64(n), end)
 	}
 	v, err := l.files.View(int64(off), int64(n))
 	return v, l.noBytes(err)

@@ -95,7 +95,7 @@ type Scanner struct {
 }
 
 // Scan starts at from, which must be the beginning of a record, and ends at to
-// at the latest. The log need not be started; beyond Appended nothing is known
+// at the latest. The log need not be started; beyond Committed nothing is known
 // about the bytes, and a scan may meet a record that is being written.
 func (l *Log) Scan(from, to message.Offset, o ScanOptions) *Scanner {
 	return &Scanner{log: l, o: o, pos: int64(from), to: int64(to), torn: math.MaxInt64, dec: message.Decoder{Check: o.Check}}

@@ -48,9 +48,24 @@ type Disk interface {
 	// is a LockedError. Closing the result releases the lock and keeps the
 	// file.
 	Lock(path string) (io.Closer, error)
+	// Memory returns size bytes of memory that belong to no file, all zeros.
+	Memory(size int64) (Memory, error)
 	// BootID names this run of the kernel. As long as it is the same, what a
 	// killed process left in the page cache is still there.
 	BootID() (string, error)
+}
+
+// Memory is memory outside of Go's heap and of any file. Who writes where is for
+// its users to settle.
+type Memory interface {
+	// Bytes is all of it, valid until Free.
+	Bytes() []byte
+	// Lock has the n bytes at off present, and keeps them from being paged out.
+	// They don't change, and may be written meanwhile. An error says why they
+	// are not locked; they are usable all the same.
+	Lock(off, n int64) error
+	// Free gives it back.
+	Free() error
 }
 
 // Entry is a directory entry.
@@ -95,6 +110,12 @@ type Region interface {
 	// A file that was cut meanwhile is an ErrFileSize, unless the mapping is
 	// lean.
 	Flush(off, n int64) error
+	// Write puts p at off through the file's descriptor: on return it is in the
+	// page cache, where Bytes shows it, and not durable before Flush. It returns
+	// ErrDiskFull (wrapped) when a page had no block and there is none left. After
+	// an error a first part of p may be there. A kill in the middle leaves a first
+	// part, too.
+	Write(p []byte, off int64) error
 	// Zero makes the n bytes at off read as zeros and keeps their blocks. It
 	// is not durable before Flush.
 	Zero(off, n int64) error

@@ -126,6 +126,22 @@ func (f *File) reserveTo(to int64) error {
 	return nil
 }
 
+// Write puts p at pos (a position in the file) through the file's descriptor: see
+// Region.Write. The caller must hold a reference, and be the file's writer.
+func (f *File) Write(pos int64, p []byte) error {
+	if f.how.ReadOnly {
+		return fmt.Errorf("%s: write: %w", f.path, ErrReadOnly)
+	}
+	if pos < 0 || pos > f.size-int64(len(p)) {
+		return fmt.Errorf("%s: %w: write of [%d, %d), the file has %d bytes", f.path, ErrOutOfRange, pos, pos+int64(len(p)), f.size)
+	}
+	r, err := f.mapped()
+	if err != nil {
+		return err
+	}
+	return r.Write(p, pos)
+}
+
 // Flush makes the bytes [from, to) of the file (positions in it) durable, as
 // they are now. The caller must hold a reference. After an error the file must
 // not be trusted with another flush.

@@ -123,3 +123,7 @@ func fallocate(f *os.File, mode uint32, off, n int64) error {
 func unsupported(err error) bool {
 	return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL)
 }
+
+// populate makes the pages of b present without changing them. Kernels before
+// 5.14 can't; then the first write to each page does it.
+func populate(b []byte) { _ = unix.Madvise(b, unix.MADV_POPULATE_WRITE) }

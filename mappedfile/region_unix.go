@@ -93,6 +93,15 @@ func (r *osRegion) Reserve(off, n int64) error {
 	})
 }
 
+func (r *osRegion) Write(p []byte, off int64) error {
+	return r.withFile(os.O_RDWR, func(f *os.File) error {
+		if n, err := f.WriteAt(p, off); err != nil {
+			return fullDisk(fmt.Errorf("write %s [%d, %d), %d bytes done: %w", r.path, off, off+int64(len(p)), n, err))
+		}
+		return nil
+	})
+}
+
 // Zero leaves the range to the file system, its ragged ends too: a write
 // through the mapping to a page without a block kills the process when the disk
 // is full.

@@ -79,7 +79,7 @@ func (s *Store) Append(ctx context.Context, m *message.Message) (AppendResult, e
 		return AppendResult{}, err
 	}
 	r, err := s.log.Append(commitlog.Item{Record: p.buf, Sequence: q.seq, Step: p.msg.QueueStep()})
-	if err != nil {
+	if err != nil && r.Size == 0 {
 		return AppendResult{}, s.storeError(err)
 	}
 	s.counters.appendedMessages.Add(1)
@@ -88,10 +88,10 @@ func (s *Store) Append(ctx context.Context, m *message.Message) (AppendResult, e
 		Topic: m.Topic, QueueID: m.QueueID, QueueOffset: r.QueueOffset,
 		Offset: r.Offset, Size: r.Size, StoreTime: r.StoreTime, StoreHost: p.msg.StoreHost,
 	}
-	if s.o.Flush == FlushSync {
-		return res, s.settle(ctx, r.End(), m.WaitStored())
+	if err == nil && s.o.Flush == FlushSync {
+		err = s.settle(ctx, r.End(), m.WaitStored())
 	}
-	return res, nil
+	return res, s.storeError(err)
 }
 
 // AppendBatch writes messages one behind the other, with nothing between them
@@ -114,7 +114,8 @@ func (s *Store) AppendBatch(ctx context.Context, msgs []*message.Message) ([]App
 	if err != nil {
 		return nil, err
 	}
-	if err := s.log.AppendBatch(p.items, p.results); err != nil {
+	err = s.log.AppendBatch(p.items, p.results)
+	if err != nil && p.results[0].Size == 0 {
 		return nil, s.storeError(err)
 	}
 	for i, r := range p.results {
@@ -123,10 +124,10 @@ func (s *Store) AppendBatch(ctx context.Context, msgs []*message.Message) ([]App
 		s.counters.appendedBytes.Add(int64(r.Size))
 	}
 	s.counters.appendedMessages.Add(int64(len(msgs)))
-	if s.o.Flush == FlushSync {
-		return out, s.settle(ctx, p.results[len(p.results)-1].End(), wait)
+	if err == nil && s.o.Flush == FlushSync {
+		err = s.settle(ctx, p.results[len(p.results)-1].End(), wait)
 	}
-	return out, nil
+	return out, s.storeError(err)
 }
 
 // encodeBatch encodes all messages into one buffer. wait is false when none of
@@ -180,10 +181,11 @@ func (s *Store) encode(p *pending, m *message.Message) (*queueState, error) {
 // settle waits for the flush of a synchronous append, or only asks for it.
 func (s *Store) settle(ctx context.Context, end message.Offset, wait bool) error {
 	if !wait {
+		err := s.log.Commit(end)
 		s.log.KickFlush()
-		return nil
+		return err
 	}
-	return s.storeError(s.log.WaitFlushed(ctx, end, s.o.FlushTimeout))
+	return s.log.WaitFlushed(ctx, end, s.o.FlushTimeout)
 }
 
 // Flush returns once everything that was appended before the call is on disk.

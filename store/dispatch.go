@@ -260,14 +260,14 @@ func (s *Store) dispatchLimit() message.Offset {
 	if s.o.Flush == FlushSync {
 		return s.log.Flushed()
 	}
-	return s.log.Appended()
+	return s.log.Committed()
 }
 
 func (s *Store) waitDispatchable(ctx context.Context, past message.Offset) error {
 	if s.o.Flush == FlushSync {
 		return s.log.WaitFlushedBeyond(ctx, past)
 	}
-	return s.log.WaitAppended(ctx, past)
+	return s.log.WaitCommitted(ctx, past)
 }
 
 // dispatchLoop is the dispatcher's goroutine.

@@ -22,6 +22,11 @@ type Events struct {
 	Recovered func(Recovery)
 	// Rolled is called when the log goes on to a new file.
 	Rolled func(commitlog.RollInfo)
+	// PoolEmpty is called when a file has to be written through its mapping,
+	// because WritePool has no free buffer.
+	PoolEmpty func(commitlog.PoolInfo)
+	// LockRefused is called once when memory of WritePool can't be locked.
+	LockRefused func(error)
 	// Flushed is called after each flush of the log.
 	Flushed func(commitlog.FlushInfo)
 	// Damaged is called for a stretch of the log that no record could be read

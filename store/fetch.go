@@ -153,7 +153,7 @@ func (b *Batch) pass(n int) {
 
 // plausible reports whether an entry can be one: its record lies in the log.
 func (b *Batch) plausible(e consumequeue.Entry) bool {
-	return e.Valid() && e.Size >= message.MinRecordSize && e.End() <= b.store.log.Appended()
+	return e.Valid() && e.Size >= message.MinRecordSize && e.End() <= b.store.log.Committed()
 }
 
 // search takes the record of b.Next, whose entry is damaged, into the batch, or
@@ -168,7 +168,7 @@ func (b *Batch) search(cause error) {
 // per file, not per record.
 func (b *Batch) view(e consumequeue.Entry) ([]byte, error) {
 	log := b.store.log
-	if end := log.Appended(); e.Offset < 0 || e.End() > end {
+	if end := log.Committed(); e.Offset < 0 || e.End() > end {
 		return nil, fmt.Errorf("%w: entry [%d, %d), appended is %d", ErrNotFound, e.Offset, e.End(), end)
 	}
 	off := int64(e.Offset)

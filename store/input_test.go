@@ -114,6 +114,8 @@ func TestBadDirectories(t *testing.T) {
 		{"negative QueueFileSize", nil, func(o *store.Options) { o.QueueFileSize = -1 }, store.ErrOptions, "QueueFileSize -1"},
 		{"negative MaxBodyLen", nil, func(o *store.Options) { o.MaxBodyLen = -1 }, store.ErrOptions, "MaxBodyLen -1"},
 		{"unknown Flush", nil, func(o *store.Options) { o.Flush = 9 }, store.ErrOptions, "Flush 9"},
+		{"unknown WritePath", nil, func(o *store.Options) { o.WritePath = 9 }, store.ErrOptions, "WritePath 9"},
+		{"negative PoolBuffers", nil, func(o *store.Options) { o.PoolBuffers = -1 }, store.ErrOptions, "PoolBuffers -1"},
 		{"unknown Topics", nil, func(o *store.Options) { o.Topics = 9 }, store.ErrOptions, "Topics 9"},
 		{"unknown PropertyCRC", nil, func(o *store.Options) { o.PropertyCRC = 9 }, store.ErrOptions, "PropertyCRC 9"},
 		{"negative interval", nil, func(o *store.Options) { o.CheckpointInterval = -time.Second }, store.ErrOptions, "CheckpointInterval -1s"},

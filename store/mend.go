@@ -58,7 +58,7 @@ func (b *Batch) mend(q *consumequeue.Queue, at message.QueueOffset, cause error)
 
 // around returns the part of the log that holds the record of a queue offset.
 func (s *Store) around(q *consumequeue.Queue, at message.QueueOffset) (from, to message.Offset) {
-	from, to = s.log.Min(), min(s.Dispatched(), s.log.Appended())
+	from, to = s.log.Min(), min(s.Dispatched(), s.log.Committed())
 	for i := at - 1; i >= max(q.Min(), at-mendEntries); i-- {
 		if e, ok := s.soundEntry(q, i); ok {
 			from = e.End()

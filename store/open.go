@@ -134,7 +134,9 @@ func (s *Store) openFiles() error {
 	o := &s.o
 	log, err := commitlog.Open(commitlog.Options{
 		Dir: s.path(layout.CommitLog), FileSize: o.FileSize, Disk: o.Disk,
-		PropertyCRC:   o.PropertyCRC == CRCWhole,
+		PropertyCRC: o.PropertyCRC == CRCWhole,
+		WritePath:   o.WritePath, PoolBuffers: o.PoolBuffers, CommitOnFlush: o.Flush == FlushSync,
+		OnPoolEmpty: s.onPoolEmpty, OnLockRefused: s.onLockRefused,
 		FlushInterval: o.FlushInterval, FlushLeastPages: o.FlushLeastPages,
 		FlushThoroughInterval: o.FlushThoroughInterval,
 		Clock:                 o.Clock, OnFlush: s.onFlush, OnRoll: s.onRoll, OnPoison: s.poison,

@@ -87,6 +87,13 @@ type Options struct {
 
 	// Flush says when an append returns.
 	Flush FlushMode
+	// WritePath is how a message gets into the log's files. The bytes there are
+	// the same for each, and a directory may be opened with another one each time.
+	WritePath WritePath
+	// PoolBuffers is how many buffers of FileSize bytes WritePool has. They are
+	// locked in memory, as far as the limit allows. 0 means two, and more for
+	// small files: what fits in 64 MiB, eight at most.
+	PoolBuffers int
 	// FlushTimeout bounds the wait of a synchronous append; 0 means
 	// DefaultFlushTimeout, negative no bound.
 	FlushTimeout time.Duration
@@ -159,6 +166,12 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Flush > FlushSync {
 		bad("Flush %d", o.Flush)
+	}
+	if !o.WritePath.Known() {
+		bad("WritePath %d", o.WritePath)
+	}
+	if o.PoolBuffers < 0 {
+		bad("PoolBuffers %d", o.PoolBuffers)
 	}
 	if o.Topics > TopicsDeclared {
 		bad("Topics %d", o.Topics)

@@ -25,9 +25,9 @@ type counters struct {
 
 // Stats is a snapshot of a Store. The counters begin at 0 when it is opened.
 type Stats struct {
-	// The watermarks, in bytes of the log. Min ≤ Flushed ≤ Appended and
-	// Dispatched ≤ Appended hold for one snapshot.
-	Min, Appended, Flushed, Dispatched message.Offset
+	// The watermarks, in bytes of the log. Min ≤ Flushed ≤ Committed ≤ Appended
+	// and Dispatched ≤ Committed hold for one snapshot.
+	Min, Appended, Committed, Flushed, Dispatched message.Offset
 	// LastStoreTime is the store time of the newest message, in milliseconds.
 	LastStoreTime int64
 	Files         int // of the commit log
@@ -41,8 +41,10 @@ type Stats struct {
 	Fetches                         int64
 	FetchedMessages, FetchedBytes   int64
 	Flushes                         int64
+	Commits                         int64 // writes to files, with WritePool and WriteFile
 	Rolls                           int64
 	RollsWaited                     int64 // the next file was not ready
+	Pool                            PoolStats
 
 	// Poisoned is what appends return after a background failure, or nil.
 	Poisoned error
@@ -56,16 +58,17 @@ type Stats struct {
 func (s *Store) Stats() Stats {
 	// Each watermark is read before the one that bounds it.
 	dispatched, flushed := s.Dispatched(), s.log.Flushed()
+	committed := s.log.Committed()
 	c := &s.counters
 	topics, queues := s.countQueues()
 	st := Stats{
-		Min: s.log.Min(), Flushed: flushed, Dispatched: dispatched, Appended: s.log.Appended(),
+		Min: s.log.Min(), Flushed: flushed, Dispatched: dispatched, Committed: committed, Appended: s.log.Appended(),
 		LastStoreTime: s.log.LastTime(), Files: s.log.Files().Len(), FileSize: s.log.FileSize(),
 		Topics: topics, Queues: queues,
 		AppendedMessages: c.appendedMessages.Load(), AppendedBytes: c.appendedBytes.Load(),
 		DispatchedRecords: c.dispatchedRecords.Load(), SkippedRecords: c.skippedRecords.Load(),
 		Fetches: c.fetches.Load(), FetchedMessages: c.fetchedMessages.Load(), FetchedBytes: c.fetchedBytes.Load(),
-		Flushes: c.flushes.Load(), Rolls: c.rolls.Load(), RollsWaited: c.rollsWaited.Load(),
+		Flushes: c.flushes.Load(), Commits: s.log.Commits(), Pool: s.poolStats(), Rolls: c.rolls.Load(), RollsWaited: c.rollsWaited.Load(),
 		Poisoned: s.Err(), Recovery: s.recovery,
 	}
 	st.Stalled = s.noSpace()

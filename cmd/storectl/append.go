@@ -26,6 +26,7 @@ type appendFlags struct {
 	keys       []string
 	properties []string
 	flush      flushMode
+	path       writePath
 	lines, ack bool
 	fileSize   size
 	queueSize  size
@@ -54,6 +55,7 @@ and flushed, together.`
 	fl.StringArrayVar(&f.keys, "keys", nil, "keys of the messages, separated by spaces (can be repeated)")
 	fl.StringArrayVar(&f.properties, "property", nil, "another property, as NAME=VALUE (can be repeated)")
 	fl.Var(&f.flush, "flush", "when a message is acknowledged: sync (on disk) or async (in memory)")
+	fl.Var(&f.path, "write-path", "how messages get into the log's files: mmap, pool or file")
 	fl.BoolVar(&f.lines, "lines", false, "one message a line")
 	fl.BoolVar(&f.ack, "ack", false, "print each message's place, as ndjson, once it is acknowledged")
 	fl.Var(&f.fileSize, "file-size", "size of the commit log files of a new store (default 1 GiB)")
@@ -80,13 +82,28 @@ func (m *flushMode) Set(s string) error {
 	return nil
 }
 
+// writePath is store.WritePath as a flag.
+type writePath store.WritePath
+
+func (p *writePath) String() string { return store.WritePath(*p).String() }
+func (p *writePath) Type() string   { return "PATH" }
+
+func (p *writePath) Set(s string) error {
+	path, err := store.ParseWritePath(s)
+	if err != nil {
+		return errors.New("must be mmap, pool or file")
+	}
+	*p = writePath(path)
+	return nil
+}
+
 func (a *app) append(dir string, f *appendFlags) (err error) {
 	template, err := f.message()
 	if err != nil {
 		return usageError{err}
 	}
 	s, err := store.Open(dir, store.Options{
-		Flush: store.FlushMode(f.flush), FileSize: int64(f.fileSize), QueueFileSize: int64(f.queueSize),
+		Flush: store.FlushMode(f.flush), WritePath: store.WritePath(f.path), FileSize: int64(f.fileSize), QueueFileSize: int64(f.queueSize),
 	})
 	if err != nil {
 		return storeFailure(err)

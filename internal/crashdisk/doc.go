@@ -11,12 +11,16 @@
 //	                        │                                              ▲
 //	                        └── any subset, whole or torn at 512 bytes ────┘
 //
+//	          Region.Write
+//	Memory    ──────────▶ current pages       (Memory itself is gone with the process)
+//
 //	          Create, Remove             SyncDir
 //	caller ──────────▶ current names ──────────▶ durable names ────────▶ clone
 //	                        └── any subset ────────────────────────────────┘
 //
 // # What is durable
 //
+//   - Memory: never. No clone has it, that of a kill neither.
 //   - Bytes: the 4 KiB pages that a successful Flush of their range touched, as
 //     they were then. Nothing else of the file: unlike fdatasync, a Flush here
 //     never does more than it was asked for.

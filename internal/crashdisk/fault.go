@@ -33,12 +33,19 @@ const (
 	// OpSetLength is the second half of Create: the file has its name, and is
 	// empty.
 	OpSetLength
+	// OpWrite is Region.Write. OpWriteRest is its second half: the first pages
+	// are there.
+	OpWrite
+	OpWriteRest
+	// OpMemory is Disk.Memory, and OpLockMemory Memory.Lock; their path is "".
+	OpMemory
+	OpLockMemory
 )
 
 var opNames = [...]string{
 	"create", "open", "flush", "reserve", "zero", "remove",
 	"writefile", "readfile", "syncdir", "mkdirall", "list", "lock",
-	"setlength",
+	"setlength", "write", "writerest", "memory", "lockmemory",
 }
 
 // String is the operation's name in lower case.
@@ -75,10 +82,11 @@ func KindOf(p string) Kind {
 
 // Fault makes an operation fail.
 //
-// An operation that fails changes nothing, with two exceptions: a failed flush
-// drops the dirty pages of its range (see the package comment), and a failed
+// An operation that fails changes nothing, with these exceptions: a failed flush
+// drops the dirty pages of its range (see the package comment), a failed
 // WriteFile leaves the first half of the new content, of which a power cut
-// keeps that, nothing, or what was there before.
+// keeps that, nothing, or what was there before, and a write that OpWriteRest
+// makes fail leaves its first half.
 type Fault struct {
 	Op   Op
 	Kind Kind // AnyKind, the zero value, is every path

@@ -49,11 +49,28 @@ var operations = map[crashdisk.Op]func(d *crashdisk.Disk, r mappedfile.Region) e
 		_, err := d.Lock("d/lock")
 		return err
 	},
+	crashdisk.OpSetLength: func(d *crashdisk.Disk, _ mappedfile.Region) error {
+		_, err := d.Create("d/created", page, mappedfile.Mapping{})
+		return err
+	},
+	crashdisk.OpWrite:     func(_ *crashdisk.Disk, r mappedfile.Region) error { return r.Write([]byte("abcd"), 0) },
+	crashdisk.OpWriteRest: func(_ *crashdisk.Disk, r mappedfile.Region) error { return r.Write([]byte("abcd"), 0) },
+	crashdisk.OpMemory: func(d *crashdisk.Disk, _ mappedfile.Region) error {
+		_, err := d.Memory(page)
+		return err
+	},
+	crashdisk.OpLockMemory: func(d *crashdisk.Disk, _ mappedfile.Region) error {
+		m, err := d.Memory(page)
+		if err != nil {
+			return err
+		}
+		return m.Lock(0, page)
+	},
 }
 
 func TestEachOperationCanFail(t *testing.T) {
 	t.Parallel()
-	for op := crashdisk.OpCreate; op <= crashdisk.OpLock; op++ {
+	for op := crashdisk.OpCreate; op <= crashdisk.OpLockMemory; op++ {
 		t.Run(op.String(), func(t *testing.T) {
 			t.Parallel()
 			do := operations[op]

@@ -75,6 +75,41 @@ func (r *region) Flush(off, n int64) error {
 	return nil
 }
 
+// Write implements mappedfile.Region. It goes in two parts, which meet between two
+// pages, since a kernel does not stop in the middle of one; between the two the
+// Disk is unlocked, so that an observer can take a clone. It takes the blocks
+// that are missing, if there is space.
+func (r *region) Write(p []byte, off int64) error {
+	n := int64(len(p))
+	half := n
+	if cut := (off + n/2 + PageSize - 1) / PageSize * PageSize; n > SectorSize && cut < off+n {
+		half = cut - off
+	}
+	if err := r.write(OpWrite, p[:half], off, n); err != nil {
+		return err
+	}
+	return r.write(OpWriteRest, p[half:], off+half, n-half)
+}
+
+// write puts a part of what is to be written at off, and takes blocks for need
+// bytes.
+func (r *region) write(op Op, part []byte, off, need int64) error {
+	err := r.begin(op, off, need, true)
+	defer r.disk.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	d := r.disk
+	blocks := r.file.missingBlocks(off, need) * PageSize
+	if d.capacity > 0 && d.used+blocks > d.capacity {
+		return full(pathError(op.String(), r.path, syscall.ENOSPC), syscall.ENOSPC)
+	}
+	d.used += blocks
+	r.file.addBlocks(off, need)
+	copy(r.data[off:], part)
+	return nil
+}
+
 // Zero implements mappedfile.Region. It takes no blocks and frees none.
 func (r *region) Zero(off, n int64) error {
 	err := r.begin(OpZero, off, n, true)
