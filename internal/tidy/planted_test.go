@@ -120,7 +120,7 @@ func TestPlanted(t *testing.T) {
 		{"toolchain", "go version", "go.mod", "module x\n\ngo " + newestGo + "\n\ntoolchain go1.99\n", "toolchain"},
 		{"replace", "go version", "go.mod", "module x\n\ngo " + newestGo + "\n\nreplace a => ../a\n", "replace"},
 
-		{"decision out of order", "decisions", "docs/decisions/0003-third.md", "# 3\n\n" + strings.Join(decisionParts, "\n\n") + "\n", "want number 0002"},
+		{"two decisions with one number", "decisions", "docs/decisions/0001-second.md", "# 1\n\n" + strings.Join(decisionParts, "\n\n") + "\n", "number 0001 is taken"},
 		{"decision without a price", "decisions", "docs/decisions/0002-x.md", "# 2\n\n## Context\n\n## Choice\n\n## What would change our mind\n", "Price"},
 		{"decision without a number", "decisions", "docs/decisions/x.md", "", "want NNNN-title.md"},
 	}
