@@ -70,6 +70,8 @@ type flushMode store.FlushMode
 func (m *flushMode) String() string { return store.FlushMode(*m).String() }
 func (m *flushMode) Type() string   { return "MODE" }
 
+func (m flushMode) mode() store.FlushMode { return store.FlushMode(m) }
+
 func (m *flushMode) Set(s string) error {
 	switch s {
 	case "sync":

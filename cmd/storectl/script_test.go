@@ -34,6 +34,7 @@ const samples = "../../inspect/testdata"
 //	patch FILE OFFSET HEX       overwrite bytes of a file
 //	snapshot DIR                remember bytes and times of every file in DIR
 //	unchanged DIR               require that they are as they were
+//	emptydir DIR                require that there is nothing in it
 //
 // With UPDATE_SCRIPTS=1 in the environment, the expected output in the scripts is
 // replaced by what the commands printed: look at the difference before you keep
@@ -55,6 +56,13 @@ func TestScripts(t *testing.T) {
 			"patch":     scriptPatch,
 			"snapshot":  scriptSnapshot,
 			"unchanged": scriptUnchanged,
+			"emptydir": func(ts *testscript.TestScript, _ bool, args []string) {
+				entries, err := os.ReadDir(ts.MkAbs(args[0]))
+				ts.Check(err)
+				if len(entries) > 0 {
+					ts.Fatalf("%s holds %v", args[0], entries)
+				}
+			},
 		},
 	})
 }

@@ -18,7 +18,7 @@
 // A package imports only packages on lower floors, never one on its own:
 //
 //	5  cmd/storectl
-//	4  (experiment, later)
+//	4  experiment
 //	3  store  inspect
 //	2  commitlog  consumequeue  topicmeta  internal/layout  internal/marks  internal/crashdisk
 //	1  mappedfile  internal/checkpoint

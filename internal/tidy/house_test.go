@@ -56,6 +56,8 @@ var ours = house{
 		"store":   3,
 		"inspect": 3,
 
+		"experiment": 4,
+
 		"cmd/storectl": 5,
 
 		// Imports nothing of ours and nobody imports it.
@@ -68,12 +70,14 @@ var ours = house{
 		"inspect": {"topicmeta"},
 	},
 	outside: map[string][]string{
-		"message":      {"github.com/klauspost/compress/zstd", "github.com/pierrec/lz4/v4"},
-		"mappedfile":   {"github.com/edsrzf/mmap-go", "golang.org/x/sys/unix"},
-		"topicmeta":    {"github.com/cockroachdb/pebble/v2"},
-		"store":        {"github.com/cockroachdb/pebble/v2/vfs"}, // the seam of topicmeta
-		"inspect":      {"golang.org/x/sys/unix"},
-		"cmd/storectl": {"github.com/spf13/cobra"},
+		"message":    {"github.com/klauspost/compress/zstd", "github.com/pierrec/lz4/v4"},
+		"mappedfile": {"github.com/edsrzf/mmap-go", "golang.org/x/sys/unix"},
+		"topicmeta":  {"github.com/cockroachdb/pebble/v2"},
+		"store":      {"github.com/cockroachdb/pebble/v2/vfs"}, // the seam of topicmeta
+		"inspect":    {"golang.org/x/sys/unix"},
+		// The chart library draws SVG; nobody but storectl brings it along.
+		"experiment":   {"github.com/HdrHistogram/hdrhistogram-go", "github.com/go-analyze/charts/chartdraw", "golang.org/x/sys/unix"},
+		"cmd/storectl": {"github.com/spf13/cobra", "github.com/spf13/pflag"},
 		// Only tests import it, so nobody who uses Stele compiles what it needs.
 		"internal/fusefs": {"github.com/hanwen/go-fuse/v2/fuse", "golang.org/x/sys/unix"},
 	},

@@ -1,0 +1,106 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package experiment
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/stelelog/stele/store"
+)
+
+// Case is one way to append.
+type Case struct {
+	Size      int // bytes of a message's body
+	Producers int // goroutines that append
+	Batch     int // messages that are appended together
+	Flush     store.FlushMode
+}
+
+// Matrix spans cases: every combination of what its fields list. An empty field
+// takes the experiment's default.
+type Matrix struct {
+	Sizes     []int
+	Producers []int
+	Batches   []int
+	Flush     []store.FlushMode
+}
+
+// or fills in the empty fields of m.
+func (m Matrix) or(def Matrix) Matrix {
+	fill(&m.Sizes, def.Sizes)
+	fill(&m.Producers, def.Producers)
+	fill(&m.Batches, def.Batches)
+	fill(&m.Flush, def.Flush)
+	return m
+}
+
+func fill[T any](to *[]T, def []T) {
+	if len(*to) == 0 {
+		*to = def
+	}
+}
+
+// maxProducers keeps an experiment from making a million goroutines.
+const maxProducers = 10_000
+
+func (m Matrix) check() error {
+	for _, bound := range []struct {
+		name     string
+		values   []int
+		low, top int
+	}{
+		{"size", m.Sizes, 0, store.DefaultMaxBodyLen},
+		{"producers", m.Producers, 1, maxProducers},
+		{"batch", m.Batches, 1, 1 << 20},
+	} {
+		for _, v := range bound.values {
+			if v < bound.low || v > bound.top {
+				return fmt.Errorf("%w: %s %d, must be %d to %d", ErrConfig, bound.name, v, bound.low, bound.top)
+			}
+		}
+	}
+	return nil
+}
+
+// cases lists the combinations; what is named first varies slowest.
+func (m Matrix) cases() []Case {
+	var cases []Case
+	for _, flush := range m.Flush {
+		for _, size := range m.Sizes {
+			for _, producers := range m.Producers {
+				for _, batch := range m.Batches {
+					cases = append(cases, Case{Size: size, Producers: producers, Batch: batch, Flush: flush})
+				}
+			}
+		}
+	}
+	return cases
+}
+
+// label names a case by what differs from the other cases of the matrix; the
+// only one is named by its size.
+func (m Matrix) label(c Case) string {
+	var parts []string
+	add := func(n int, text string) {
+		if n > 1 {
+			parts = append(parts, text)
+		}
+	}
+	add(len(m.Flush), c.Flush.String())
+	add(len(m.Sizes), formatBytes(int64(c.Size)))
+	add(len(m.Producers), plural(c.Producers, "producer"))
+	add(len(m.Batches), "batch "+fmt.Sprint(c.Batch))
+	if len(parts) == 0 {
+		return formatBytes(int64(c.Size))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func plural(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
