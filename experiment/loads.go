@@ -215,8 +215,8 @@ func (r *result) row(name string, floor spread, rate float64) []any {
 		r.Flush.String(), "mmap", "off",
 		rounded(perSecond.median, 0), median(r.mbPerSecond, 2), median(r.dispatched, 0),
 		at(50), at(99), at(99.9), at(99.99), at(100),
-		median(r.allocs, 3), rounded(floor.median, 0), rounded(perSecond.median/floor.median, 4),
-		rounded(ratio.low, 4), rounded(ratio.high, 4), rounded(perSecond.low, 0), rounded(perSecond.high, 0),
+		median(r.allocs, 3), rounded(floor.median, 0), rounded(perSecond.median/floor.median, 6),
+		rounded(ratio.low, 6), rounded(ratio.high, 6), rounded(perSecond.low, 0), rounded(perSecond.high, 0),
 		rounded(floor.relative(), 3), median(r.perSync, 0), rate, int64(len(r.perSecond)),
 	}
 }
