@@ -26,6 +26,11 @@
 // One bad record never hides the good ones after it: Messages goes on with the
 // next intact record and says how many bytes lie between (DamageError).
 //
+// Verify compares everything with everything in one pass over the log: each
+// record is looked up in its queue, and each queue counts how many of its
+// entries were found right that way. Only a queue where the count does not come
+// out is gone through entry by entry.
+//
 // # A directory that is being written
 //
 // The store's own order of writes is relied on: a record that is followed by an
