@@ -353,7 +353,7 @@ func TestVerifyRandomBits(t *testing.T) {
 	if testing.Short() {
 		rounds = 15
 	}
-	const checksum = len("__CRC32#") + 1 + 10 + 1
+	const checksum = 1 + len("__CRC32#") + 1 + 10 + 1 // with the end of the property before
 	for range rounds {
 		m := all[rng.IntN(len(all))]
 		at := int64(m.PhysicalOffset) + int64(rng.IntN(int(m.Size)-checksum))
