@@ -9,7 +9,6 @@ import (
 	"html/template"
 	"io"
 	"math"
-	"strings"
 	"time"
 )
 
@@ -84,61 +83,84 @@ func (r *Report) WriteHTML(w io.Writer) error {
 	return page.Execute(w, d)
 }
 
-// bars places the rows on a linear scale from 0.
+// bars places the rows on a scale, and says which.
 func (d *pageData) bars(r *Report) {
 	b := r.Bars
-	if b.Value == "" {
-		return
-	}
-	d.BarTitle = b.Title + ", " + b.Unit
-	most := 0.0
+	least, most := math.Inf(1), 0.0
 	for i := range r.Rows {
-		for _, column := range []string{b.Value, b.High, b.Floor} {
-			v, _ := r.number(i, column)
-			most = max(most, v)
+		for _, column := range []string{b.Value, b.Low, b.High, b.Floor} {
+			if v, ok := r.number(i, column); ok && v > 0 {
+				least, most = min(least, v), max(most, v)
+			}
 		}
 	}
 	if most == 0 {
 		return
 	}
-	step := niceStep(most)
-	top := math.Ceil(most/step) * step
-	at := func(v float64) float64 { return rounded(v/top*100, 2) }
-	for v := 0.0; v <= top+step/2; v += step {
-		d.BarTicks = append(d.BarTicks, barTick{At: at(v), Text: short(v)})
+	s := scaleFor(least, most)
+	d.BarTitle = b.Title + ", " + b.Unit
+	if s.log {
+		d.BarTitle += ", on a logarithmic scale"
+	}
+	for _, v := range s.ticks {
+		d.BarTicks = append(d.BarTicks, barTick{At: s.at(v), Text: short(v)})
 	}
 	for i := range r.Rows {
 		v, ok := r.number(i, b.Value)
 		if !ok {
 			continue
 		}
-		row := bar{Label: r.label(i), Text: short(v), Value: at(v)}
+		row := bar{Label: r.Labels[i], Text: short(v), Value: s.at(v)}
 		if f, ok := r.number(i, b.Floor); ok {
-			row.Floor, row.HasFloor, row.FloorText = at(f), true, short(f)
+			row.Floor, row.HasFloor, row.FloorText = s.at(f), true, short(f)
 		}
 		low, okLow := r.number(i, b.Low)
 		high, okHigh := r.number(i, b.High)
 		if okLow && okHigh {
-			row.Low, row.High, row.HasSpread = at(low), rounded(at(high)-at(low), 2), true
+			row.Low, row.High, row.HasSpread = s.at(low), rounded(s.at(high)-s.at(low), 2), true
 		}
 		d.Bars = append(d.Bars, row)
 	}
 }
 
-// label is what the row's distribution is called, or its texts.
-func (r *Report) label(row int) string {
-	for _, d := range r.Distributions {
-		if d.Row == row {
-			return d.Name
+// scale is the scale of the bar chart.
+type scale struct {
+	log       bool
+	low, high float64
+	ticks     []float64
+}
+
+// linearUpTo is how many times longer than the shortest the longest bar may be
+// on a linear scale. Beyond that the short ones could not be seen.
+const linearUpTo = 50
+
+// scaleFor returns a scale for bars from least to most, which are above 0.
+func scaleFor(least, most float64) scale {
+	if most/least <= linearUpTo {
+		step := niceStep(most)
+		s := scale{high: math.Ceil(most/step) * step}
+		for v := 0.0; v <= s.high+step/2; v += step {
+			s.ticks = append(s.ticks, v)
 		}
+		return s
 	}
-	var parts []string
-	for i, c := range r.Columns {
-		if s, ok := r.Rows[row][i].(string); ok && c.Title != "" {
-			parts = append(parts, s)
-		}
+	// Half a decade below the least, so that its bar has a length.
+	from, to := math.Floor(math.Log10(least)-0.5), math.Ceil(math.Log10(most))
+	s := scale{log: true, low: math.Pow(10, from), high: math.Pow(10, to)}
+	every := math.Ceil((to - from) / 6)
+	for e := from; e <= to; e += every {
+		s.ticks = append(s.ticks, math.Pow(10, e))
 	}
-	return strings.Join(parts, ", ")
+	return s
+}
+
+// at is where v stands, in percent.
+func (s scale) at(v float64) float64 {
+	if s.log {
+		v, low, high := math.Log10(max(v, s.low)), math.Log10(s.low), math.Log10(s.high)
+		return rounded((v-low)/(high-low)*100, 2)
+	}
+	return rounded(v/s.high*100, 2)
 }
 
 // niceStep divides a scale up to most into three to five steps of 1, 2 or 5

@@ -185,7 +185,7 @@ var loadColumns = []Column{
 
 // fill turns the results into the report's rows and distributions.
 func (e *loads) fill(r *Report, labels []string) {
-	r.Columns = loadColumns
+	r.Columns, r.Labels = loadColumns, labels
 	var floors []spread
 	for i := range e.results {
 		res := &e.results[i]

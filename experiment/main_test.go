@@ -4,9 +4,43 @@
 package experiment
 
 import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// writeVariable has the test program be the child of Recover.
+const writeVariable = "STELE_EXPERIMENT_WRITE"
+
+func TestMain(m *testing.M) {
+	if text := os.Getenv(writeVariable); text != "" {
+		var w WriteConfig
+		err := json.Unmarshal([]byte(text), &w)
+		if err == nil {
+			err = Write(context.Background(), w, os.Stdout)
+		}
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// writeChild is RecoverConfig.Child of the tests.
+func writeChild(ctx context.Context, w WriteConfig) (*exec.Cmd, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(w)
+	if err != nil {
+		return nil, err
+	}
+	c := exec.CommandContext(ctx, exe)
+	c.Env = append(os.Environ(), writeVariable+"="+string(text))
+	return c, nil
+}

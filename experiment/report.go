@@ -25,6 +25,8 @@ type Report struct {
 	// Rows are the cases. A value belongs to the column of the same index and
 	// is a string, an int64, a float64, or nil where there is none.
 	Rows [][]any
+	// Labels name the rows in charts.
+	Labels []string
 	// Distributions are latencies, each of one row.
 	Distributions []Distribution
 	// Bars names the columns of the bar chart: the figure, and what it is

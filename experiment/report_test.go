@@ -114,6 +114,7 @@ func sample() *Report {
 			{"second", 900.0, math.NaN(), 1000.0, 800.0, 950.0},
 			{"third", int64(12), nil, nil, nil, nil},
 		},
+		Labels:   []string{"first & foremost", "second", "third"},
 		Bars:     Bars{Value: "perSec", Low: "low", High: "high", Floor: "floor", Title: "Throughput", Unit: "messages/s"},
 		Notes:    []string{"a note"},
 		Warnings: []string{"a <warning>"},

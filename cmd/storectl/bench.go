@@ -33,7 +33,7 @@ between rounds says how much to believe.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.benchAppendCommand(), a.benchFlushCommand())
+	cmd.AddCommand(a.benchAppendCommand(), a.benchFlushCommand(), a.benchRecoverCommand())
 	return cmd
 }
 
