@@ -15,9 +15,9 @@ import (
 type AppendConfig struct {
 	Schedule Schedule
 	// Matrix defaults to bodies of 128 and 1024 bytes, one producer, batches of
-	// one, asynchronous flush.
+	// one, asynchronous flush, through the mapping.
 	Matrix Matrix
-	// Messages is how many are appended in each pass, at most. 0 means 256 MiB
+	// Messages is how many are appended in each pass, at most. 0 means 128 MiB
 	// of bodies, a million at most; with a Rate, two seconds of it.
 	Messages int
 	// Duration bounds a pass; 0 is no bound, and with synchronous flush a
@@ -33,13 +33,13 @@ type AppendConfig struct {
 }
 
 const (
-	passBytes    = 256 << 20
+	passBytes    = 128 << 20
 	passMessages = 1_000_000
 	rateTime     = 2 * time.Second
 	syncTime     = time.Second
 	// recordOverhead is a little more than what a record has beside the body.
 	recordOverhead = 256
-	minLogFile     = 64 << 20
+	minLogFile     = 16 << 20
 )
 
 // Append measures how fast messages are appended, and how long each takes,
@@ -50,7 +50,8 @@ const (
 // where the configuration is at fault.
 func Append(ctx context.Context, c AppendConfig) (*Report, error) {
 	m := c.Matrix.or(Matrix{
-		Sizes: []int{128, 1024}, Producers: []int{1}, Batches: []int{1}, Flush: []store.FlushMode{store.FlushAsync},
+		Sizes: []int{128, 1024}, Producers: []int{1}, Batches: []int{1},
+		Flush: []store.FlushMode{store.FlushAsync}, WritePaths: []store.WritePath{store.WriteMmap},
 	})
 	e := &loads{matrix: m, config: c, name: "append"}
 	return e.run(ctx)
@@ -60,9 +61,9 @@ func Append(ctx context.Context, c AppendConfig) (*Report, error) {
 type FlushConfig struct {
 	Schedule Schedule
 	// Matrix defaults to bodies of 1024 bytes, 1 and 64 producers, batches of
-	// one, both flush modes.
+	// one, both flush modes, through the mapping.
 	Matrix Matrix
-	// Messages is how many are appended in each pass, at most; 0 means 256 MiB
+	// Messages is how many are appended in each pass, at most; 0 means 128 MiB
 	// of bodies, a million at most.
 	Messages int
 	// Duration bounds a pass; 0 means a second.
@@ -80,7 +81,7 @@ type FlushConfig struct {
 func Flush(ctx context.Context, c FlushConfig) (*Report, error) {
 	m := c.Matrix.or(Matrix{
 		Sizes: []int{1024}, Producers: []int{1, 64}, Batches: []int{1},
-		Flush: []store.FlushMode{store.FlushSync, store.FlushAsync},
+		Flush: []store.FlushMode{store.FlushSync, store.FlushAsync}, WritePaths: []store.WritePath{store.WriteMmap},
 	})
 	if c.Duration == 0 {
 		c.Duration = syncTime
@@ -127,9 +128,6 @@ func (c AppendConfig) fileSize(l load) int64 {
 		return c.FileSize
 	}
 	need := int64(l.messages+l.Producers*l.Batch*warmBatches) * int64(l.Size+recordOverhead)
-	size := int64(minLogFile)
-	for size < need && size < store.DefaultFileSize {
-		size *= 2
-	}
-	return size
+	const mib = 1 << 20
+	return min(max((need+mib-1)/mib*mib, minLogFile), store.DefaultFileSize)
 }

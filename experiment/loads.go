@@ -66,7 +66,7 @@ func (e *loads) step(ctx context.Context, dir string, i int, keep bool) error {
 	l := e.config.load(k)
 	l.durable = e.durable
 	fileSize := e.config.fileSize(l)
-	o := store.Options{Flush: k.Flush, FileSize: fileSize}
+	o := store.Options{Flush: k.Flush, WritePath: k.WritePath, FileSize: fileSize}
 
 	// Where an append waits for a disk, or for its turn, a look at the clock is
 	// nothing, and one pass tells both.
@@ -212,7 +212,7 @@ func (r *result) row(name string, floor spread, rate float64) []any {
 	median := func(v []float64, digits int) any { return rounded(spreadOf(v).median, digits) }
 	return []any{
 		name, int64(spreadOf(r.messages).median), int64(r.Size), int64(r.Producers), int64(r.Batch),
-		r.Flush.String(), "mmap", "off",
+		r.Flush.String(), r.WritePath.String(), "off",
 		rounded(perSecond.median, 0), median(r.mbPerSecond, 2), median(r.dispatched, 0),
 		at(50), at(99), at(99.9), at(99.99), at(100),
 		median(r.allocs, 3), rounded(floor.median, 0), rounded(perSecond.median/floor.median, 6),

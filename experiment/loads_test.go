@@ -127,11 +127,16 @@ func TestLatenessCounts(t *testing.T) {
 func TestFlush(t *testing.T) {
 	t.Parallel()
 	s := quick(t)
-	r, err := Flush(t.Context(), FlushConfig{Schedule: s, Messages: 200, FileSize: 1 << 20, Matrix: Matrix{Sizes: []int{100}, Producers: []int{8}}})
+	r, err := Flush(t.Context(), FlushConfig{Schedule: s, Messages: 200, FileSize: 1 << 20, Matrix: Matrix{
+		Sizes: []int{100}, Producers: []int{8}, WritePaths: []store.WritePath{store.WriteMmap, store.WritePool, store.WriteFile},
+	}})
 	require.NoError(t, err)
 	requireEmpty(t, s.Dir)
-	require.Len(t, r.Rows, 2)
-	sync, async := requireRow(t, r, 0), requireRow(t, r, 1)
+	require.Len(t, r.Rows, 6)
+	for i, path := range []string{"mmap", "pool", "file", "mmap", "pool", "file"} {
+		require.Equal(t, path, requireRow(t, r, i)["writePath"])
+	}
+	sync, async := requireRow(t, r, 0), requireRow(t, r, 3)
 	require.Equal(t, "sync", sync["flush"])
 	require.Equal(t, "async", async["flush"])
 	require.Equal(t, "flush", sync["experiment"])
@@ -146,6 +151,7 @@ func TestCasesAndLabels(t *testing.T) {
 	t.Parallel()
 	m := Matrix{
 		Sizes: []int{10, 2048}, Producers: []int{1, 2}, Batches: []int{8}, Flush: []store.FlushMode{store.FlushSync, store.FlushAsync},
+		WritePaths: []store.WritePath{store.WriteMmap},
 	}
 	var labels []string
 	for _, c := range m.cases() {
@@ -156,7 +162,9 @@ func TestCasesAndLabels(t *testing.T) {
 		"async, 10 B, 1 producer", "async, 10 B, 2 producers", "async, 2 KiB, 1 producer", "async, 2 KiB, 2 producers",
 	}, labels)
 	one := Matrix{Sizes: []int{10}, Producers: []int{1}, Batches: []int{1}, Flush: []store.FlushMode{store.FlushSync}}
+	one.WritePaths = []store.WritePath{store.WritePool}
 	require.Equal(t, "10 B", one.label(one.cases()[0]))
+	require.Equal(t, store.WritePool, one.cases()[0].WritePath)
 }
 
 func TestDurationEndsAPass(t *testing.T) {

@@ -16,6 +16,7 @@ type Case struct {
 	Producers int // goroutines that append
 	Batch     int // messages that are appended together
 	Flush     store.FlushMode
+	WritePath store.WritePath
 }
 
 // Matrix spans cases: every combination of what its fields list. An empty field
@@ -25,6 +26,8 @@ type Matrix struct {
 	Producers []int
 	Batches   []int
 	Flush     []store.FlushMode
+	// WritePaths are how the bytes get into the log's files.
+	WritePaths []store.WritePath
 }
 
 // or fills in the empty fields of m.
@@ -33,6 +36,7 @@ func (m Matrix) or(def Matrix) Matrix {
 	fill(&m.Producers, def.Producers)
 	fill(&m.Batches, def.Batches)
 	fill(&m.Flush, def.Flush)
+	fill(&m.WritePaths, def.WritePaths)
 	return m
 }
 
@@ -66,17 +70,24 @@ func (m Matrix) check() error {
 
 // cases lists the combinations; what is named first varies slowest.
 func (m Matrix) cases() []Case {
-	var cases []Case
-	for _, flush := range m.Flush {
-		for _, size := range m.Sizes {
-			for _, producers := range m.Producers {
-				for _, batch := range m.Batches {
-					cases = append(cases, Case{Size: size, Producers: producers, Batch: batch, Flush: flush})
-				}
-			}
+	cases := []Case{{}}
+	cases = each(cases, m.Flush, func(c *Case, v store.FlushMode) { c.Flush = v })
+	cases = each(cases, m.Sizes, func(c *Case, v int) { c.Size = v })
+	cases = each(cases, m.Producers, func(c *Case, v int) { c.Producers = v })
+	cases = each(cases, m.Batches, func(c *Case, v int) { c.Batch = v })
+	return each(cases, m.WritePaths, func(c *Case, v store.WritePath) { c.WritePath = v })
+}
+
+// each makes as many cases of every case as there are values.
+func each[T any](cases []Case, values []T, set func(*Case, T)) []Case {
+	all := make([]Case, 0, len(cases)*len(values))
+	for _, c := range cases {
+		for _, v := range values {
+			set(&c, v)
+			all = append(all, c)
 		}
 	}
-	return cases
+	return all
 }
 
 // label names a case by what differs from the other cases of the matrix; the
@@ -92,6 +103,7 @@ func (m Matrix) label(c Case) string {
 	add(len(m.Sizes), formatBytes(int64(c.Size)))
 	add(len(m.Producers), plural(c.Producers, "producer"))
 	add(len(m.Batches), "batch "+fmt.Sprint(c.Batch))
+	add(len(m.WritePaths), c.WritePath.String())
 	if len(parts) == 0 {
 		return formatBytes(int64(c.Size))
 	}

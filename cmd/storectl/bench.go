@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/stelelog/stele/experiment"
+	"github.com/stelelog/stele/store"
 )
 
 func (a *app) benchCommand() *cobra.Command {
@@ -222,6 +223,7 @@ type loadFlags struct {
 	producers listOf[count]
 	batches   listOf[count]
 	flush     listOf[flushMode]
+	paths     listOf[writePath]
 	messages  int
 	duration  time.Duration
 	fileSize  size
@@ -237,7 +239,8 @@ func (f *loadFlags) add(cmd *cobra.Command, sizes, producers, flush string) {
 	list(newListValue[*count](&f.producers), "producers", "numbers of goroutines that append", producers)
 	list(newListValue[*count](&f.batches), "batch", "numbers of messages that are appended together", "1")
 	list(newListValue[*flushMode](&f.flush), "flush", "when an append returns: async (in memory), sync (on disk)", flush)
-	fl.IntVar(&f.messages, "messages", 0, "messages in each pass, at most (default 256 MiB of bodies, a million at most)")
+	list(newListValue[*writePath](&f.paths), "write-path", "how bytes get into the log's files: mmap, pool, file", "mmap")
+	fl.IntVar(&f.messages, "messages", 0, "messages in each pass, at most (default 128 MiB of bodies, a million at most)")
 	fl.Var(&f.fileSize, "file-size", "size of the commit log files (default what a pass needs, 1 GiB at most)")
 	f.benchFlags.add(cmd)
 }
@@ -252,6 +255,9 @@ func (f *loadFlags) matrix() experiment.Matrix {
 	}
 	for _, n := range f.batches {
 		m.Batches = append(m.Batches, int(n))
+	}
+	for _, p := range f.paths {
+		m.WritePaths = append(m.WritePaths, store.WritePath(p))
 	}
 	for _, mode := range f.flush {
 		m.Flush = append(m.Flush, mode.mode())
