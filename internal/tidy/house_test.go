@@ -41,6 +41,7 @@ var ours = house{
 		"internal/brokerconfig": 0,
 		"retention":             0,
 		"internal/fusefs":       0,
+		"warmup":                0,
 
 		"mappedfile":          1,
 		"internal/checkpoint": 1,
@@ -78,10 +79,18 @@ var ours = house{
 		// The chart library draws SVG; nobody but storectl brings it along.
 		"experiment":   {"github.com/HdrHistogram/hdrhistogram-go", "github.com/go-analyze/charts/chartdraw", "golang.org/x/sys/unix"},
 		"cmd/storectl": {"github.com/spf13/cobra", "github.com/spf13/pflag"},
+		"message":      {"github.com/klauspost/compress/zstd", "github.com/pierrec/lz4/v4"},
+		"warmup":       {"golang.org/x/sys/unix"},
+		"mappedfile":   {"github.com/edsrzf/mmap-go", "golang.org/x/sys/unix"},
+		"topicmeta":    {"github.com/cockroachdb/pebble/v2"},
+		"store":        {"github.com/cockroachdb/pebble/v2/vfs"}, // the seam of topicmeta
+		"inspect":      {"golang.org/x/sys/unix"},
+		"cmd/storectl": {"github.com/spf13/cobra"},
 		// Only tests import it, so nobody who uses Stele compiles what it needs.
 		"internal/fusefs": {"github.com/hanwen/go-fuse/v2/fuse", "golang.org/x/sys/unix"},
 	},
 	testOutside: map[string][]string{
+		"warmup":       {"github.com/edsrzf/mmap-go"},
 		"commitlog":    {"golang.org/x/sys/unix"},
 		"store":        {"golang.org/x/sys/unix"},
 		"cmd/storectl": {"github.com/rogpeppe/go-internal/testscript"},
