@@ -181,6 +181,9 @@ func (l *Log) publish(end int, now int64) {
 	// Behind the watermark, so that whoever reads the time first and then the
 	// watermark finds the record of that time below it.
 	l.lastTime.Store(now)
+	if l.warmer != nil {
+		l.warmer.appended(l.tail.Base() + int64(end))
+	}
 	if !l.asked && int64(end) >= l.FileSize()/prepareShare {
 		l.asked = true
 		l.alloc.Prepare(l.tail.End())

@@ -4,7 +4,6 @@
 package commitlog_test
 
 import (
-	"context"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -15,6 +14,7 @@ import (
 	"github.com/stelelog/stele/internal/crashdisk"
 	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
+	"github.com/stelelog/stele/warmup"
 )
 
 func TestAppendAndRoll(t *testing.T) {
@@ -232,16 +232,18 @@ func TestNextFileIsPreparedAhead(t *testing.T) {
 		var warmed []int64
 		l := startLog(t, crashdisk.New(), 4096, func(o *commitlog.Options) {
 			o.OnRoll = func(r commitlog.RollInfo) { rolls = append(rolls, r) }
-			o.Warm = func(_ context.Context, f *mappedfile.File) error {
-				warmed = append(warmed, f.Base())
-				return nil
+			o.Warm = commitlog.WarmOptions{
+				Plan:   warmup.Plan{Mode: warmup.Touch},
+				OnWarm: func(i commitlog.WarmInfo) { warmed = append(warmed, int64(i.Base)) },
 			}
 		})
 		seq := commitlog.NewSequence(0)
-		add(t, l, seq, 200, "makes the first file")
+		synctest.Wait()
+		require.Equal(t, []int64{0}, warmed, "whoever wants whole files warm has the first one before it is needed")
+		add(t, l, seq, 200, "takes the first file")
 		synctest.Wait()
 		require.Equal(t, []int64{0}, warmed, "a file that is less than 1/16 full asks for no other")
-		require.Equal(t, []commitlog.RollInfo{{Path: filePath(0), Waited: true}}, rolls, "nobody knew that a log would begin here")
+		require.Equal(t, []commitlog.RollInfo{{Path: filePath(0)}}, rolls)
 
 		add(t, l, seq, 200, "passes 1/16 of the file")
 		synctest.Wait()

@@ -4,7 +4,6 @@
 package commitlog_test
 
 import (
-	"context"
 	"testing"
 	"testing/synctest"
 
@@ -13,7 +12,6 @@ import (
 
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/internal/crashdisk"
-	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
 )
 
@@ -100,36 +98,6 @@ func TestCloseFlushes(t *testing.T) {
 	})
 }
 
-// An append holds the lock while it waits for a file that is being warmed up,
-// and warming up a gigabyte takes a while: Close ends that.
-func TestCloseDoesNotWaitForWarmUp(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		d := crashdisk.New()
-		l := startLog(t, d, 4096, func(o *commitlog.Options) {
-			o.Warm = func(ctx context.Context, _ *mappedfile.File) error {
-				<-ctx.Done()
-				return context.Cause(ctx)
-			}
-		})
-		seq := commitlog.NewSequence(0)
-		appended := make(chan error)
-		it := item(t, seq, 200, "x")
-		go func() {
-			_, err := l.Append(it)
-			appended <- err
-		}()
-		synctest.Wait()
-		closed := make(chan error, 2)
-		go func() { closed <- l.Close() }()
-		go func() { closed <- l.Close() }()
-		require.NoError(t, <-appended, "its file was there, only cold")
-		require.NoError(t, <-closed)
-		require.NoError(t, <-closed)
-		require.EqualValues(t, 200, recoveredEnd(t, d.DurableClone()))
-	})
-}
-
 func TestRemoveBefore(t *testing.T) {
 	t.Parallel()
 	whole := damageLog(t)
@@ -170,11 +138,15 @@ func TestRemoveBefore(t *testing.T) {
 func TestRemoveBeforeDoesNotWaitForAppends(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		warm := make(chan struct{})
-		l := openLog(t, write(t, damageLog(t), damageFile), 0, func(o *commitlog.Options) {
-			o.Warm = func(context.Context, *mappedfile.File) error { <-warm; return nil }
-		})
+		d := write(t, damageLog(t), damageFile)
+		l := openLog(t, d, 0)
 		require.NoError(t, l.Start(damageEnd, damageEnd, firstTime, true))
+		making := make(chan struct{})
+		d.Observe(func(op crashdisk.Op, _ string) {
+			if op == crashdisk.OpCreate {
+				<-making
+			}
+		})
 		appended := make(chan commitlog.Result)
 		it := item(t, commitlog.NewSequence(0), 800, "rolls")
 		go func() {
@@ -186,7 +158,7 @@ func TestRemoveBeforeDoesNotWaitForAppends(t *testing.T) {
 		n, err := l.RemoveBefore(1 << 40)
 		require.NoError(t, err)
 		require.Equal(t, 2, n)
-		close(warm)
+		close(making)
 		require.EqualValues(t, 3072, (<-appended).Offset)
 	})
 }

@@ -39,13 +39,12 @@ type Log struct {
 	nCommits    atomic.Int64
 	poolFor     atomic.Pointer[mappedfile.Pool] // for Stats
 
-	warming context.Context // done once the log is closing
-	unwarm  context.CancelFunc
 	closing sync.Once
 	closed  atomic.Bool // set under mu
 
 	mu      sync.Mutex // the append lock: guards what follows and the order of records
 	alloc   *mappedfile.Allocator
+	warmer  *warmer          // nil when nothing is to be warmed up
 	tail    *mappedfile.File // the last file, nil before the first append
 	writer  mappedfile.Writer
 	direct  bool             // writer commits by itself
@@ -68,7 +67,6 @@ func Open(o Options) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{o: o, files: q, kick: make(chan struct{}, 1), commits: make(chan struct{}, 1), quit: make(chan struct{})}
-	l.warming, l.unwarm = context.WithCancel(context.Background())
 	l.appended.Reset(q.End())
 	l.committed.Reset(q.End())
 	l.flushed.Reset(q.End())
@@ -140,7 +138,7 @@ func (l *Log) Start(end message.Offset, flushedTo message.Offset, lastTime int64
 	if err := l.openPath(); err != nil {
 		return err
 	}
-	l.alloc = mappedfile.NewAllocator(l.files, l.warm())
+	l.startAllocator(int64(end))
 	l.started = true
 	l.background.Go(l.flushLoop)
 	if l.pool != nil {
@@ -150,15 +148,26 @@ func (l *Log) Start(end message.Offset, flushedTo message.Offset, lastTime int64
 	return nil
 }
 
-// warm is Options.Warm, given up as soon as the log is closing: an append may
-// wait for it and hold the lock that Close needs. Only a file that is written
-// through its mapping is warmed up: a small write to a warm file costs many times
-// what it does to a cold one (see docs/decisions/0012-write-paths.md).
-func (l *Log) warm() func(context.Context, *mappedfile.File) error {
-	if l.o.Warm == nil || l.o.WritePath != WriteMmap {
-		return nil
+// startAllocator starts the goroutine that makes files, and the one that warms
+// them up. Only a file that is written through its mapping is warmed up: a small
+// write to a warm file costs many times what it does to a cold one (see
+// docs/decisions/0012-write-paths.md).
+func (l *Log) startAllocator(end int64) {
+	if !l.o.Warm.wanted() || l.o.WritePath != WriteMmap {
+		l.alloc = mappedfile.NewAllocator(l.files, nil)
+		return
 	}
-	return func(_ context.Context, f *mappedfile.File) error { return l.o.Warm(l.warming, f) }
+	w := newWarmer(l, end)
+	l.warmer = w
+	if l.tail != nil {
+		w.add(l.tail)
+	}
+	w.done.Go(w.run)
+	l.alloc = mappedfile.NewAllocator(l.files, w.add)
+	if l.tail == nil && w.o.Window <= 0 {
+		// Whoever wants whole files warm wants the first one before it is needed.
+		l.alloc.Prepare(l.files.NextBase(end))
+	}
 }
 
 // settleTail cuts the files back to end and finds the file that end lies in.
@@ -234,7 +243,6 @@ func (l *Log) Close() error {
 }
 
 func (l *Log) close() error {
-	l.unwarm()
 	l.mu.Lock()
 	l.closed.Store(true)
 	started := l.started
@@ -244,7 +252,13 @@ func (l *Log) close() error {
 	if started {
 		close(l.quit)
 		l.background.Wait()
+		if l.warmer != nil {
+			l.warmer.cancel()
+		}
 		errs = append(errs, l.closePath(), l.alloc.Close())
+		if l.warmer != nil {
+			l.warmer.stop() // behind the allocator, which adds files to it
+		}
 	}
 	l.appended.Fail(ErrClosed)
 	l.committed.Fail(ErrClosed)

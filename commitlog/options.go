@@ -4,7 +4,6 @@
 package commitlog
 
 import (
-	"context"
 	"time"
 
 	"github.com/stelelog/stele/mappedfile"
@@ -61,8 +60,8 @@ type Options struct {
 	// most, in asynchronous mode.
 	FlushThoroughInterval time.Duration
 
-	// Warm is run by the allocator's goroutine on each file before it is used.
-	Warm func(ctx context.Context, file *mappedfile.File) error
+	// Warm says how files are warmed up ahead of appends.
+	Warm WarmOptions
 	// Clock tells the store time; nil is time.Now.
 	Clock func() time.Time
 

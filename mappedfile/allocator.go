@@ -4,24 +4,24 @@
 package mappedfile
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
-// Allocator has the next file of a Queue created, reserved and warmed up by the
-// time it is needed: RocketMQ's AllocateMappedFileService. One goroutine does
-// that, one file at a time; it waits on a channel and ends with Close.
+// Allocator has the next file of a Queue created and reserved by the time it is
+// needed: RocketMQ's AllocateMappedFileService. One goroutine does that, one file
+// at a time; it waits on a channel and ends with Close. Warming a file up is not
+// its job: that takes long, and nobody has to wait for it.
 type Allocator struct {
 	queue *Queue
-	warm  func(ctx context.Context, file *File) error
+	made  func(*File)
 
-	ctx    context.Context
-	cancel context.CancelFunc
-	work   chan *slot
-	done   chan struct{}
+	closing atomic.Bool
+	work    chan *slot
+	done    chan struct{}
 
 	// The last file that could not be made, and why; the goroutine's own.
 	failedBase int64
@@ -44,13 +44,12 @@ type slot struct {
 // maxAhead bounds the files that can be asked for before they are made.
 const maxAhead = 16
 
-// NewAllocator starts the goroutine. warm, which may be nil, is run on each new
-// file before it is ready; its error does not fail the file (what can't be
-// warmed up is slower, not wrong), so warm itself reports what was refused.
-func NewAllocator(q *Queue, warm func(ctx context.Context, file *File) error) *Allocator {
-	ctx, cancel := context.WithCancel(context.Background())
+// NewAllocator starts the goroutine. made, which may be nil, is told of each new
+// file before anybody can take it; whoever takes the file waits for it. It must
+// take a View to keep the file.
+func NewAllocator(q *Queue, made func(*File)) *Allocator {
 	a := &Allocator{
-		queue: q, warm: warm, ctx: ctx, cancel: cancel,
+		queue: q, made: made,
 		work: make(chan *slot, 2*maxAhead), done: make(chan struct{}), slots: map[int64]*slot{},
 	}
 	go a.run()
@@ -66,7 +65,7 @@ func (a *Allocator) run() {
 }
 
 func (a *Allocator) fill(s *slot) {
-	if a.ctx.Err() != nil {
+	if a.closing.Load() {
 		s.err = fmt.Errorf("%s: allocator: %w", a.queue.Dir(), ErrClosed)
 		return
 	}
@@ -77,8 +76,8 @@ func (a *Allocator) fill(s *slot) {
 	}
 	s.file, s.err = a.queue.Prepare(s.base)
 	a.failedBase, a.failure = s.base, s.err
-	if s.err == nil && a.warm != nil {
-		_ = Guard(func() error { return a.warm(a.ctx, s.file) })
+	if s.err == nil && a.made != nil {
+		a.made(s.file)
 	}
 }
 
@@ -156,7 +155,7 @@ func (a *Allocator) Close() error {
 	a.slots = nil
 	a.mu.Unlock()
 
-	a.cancel()
+	a.closing.Store(true)
 	close(a.work)
 	<-a.done
 	// The last one first, and none below one that stays: no hole on disk.

@@ -4,10 +4,11 @@
 package mappedfile_test
 
 import (
-	"context"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/stelelog/stele/internal/crashdisk"
@@ -15,9 +16,9 @@ import (
 )
 
 // newAllocator starts an allocator that is closed with the test, before q.
-func newAllocator(t *testing.T, q *mappedfile.Queue, warm func(context.Context, *mappedfile.File) error) *mappedfile.Allocator {
+func newAllocator(t *testing.T, q *mappedfile.Queue, made func(*mappedfile.File)) *mappedfile.Allocator {
 	t.Helper()
-	a := mappedfile.NewAllocator(q, warm)
+	a := mappedfile.NewAllocator(q, made)
 	t.Cleanup(func() { require.NoError(t, a.Close()) })
 	return a
 }
@@ -27,9 +28,8 @@ func TestAllocatorPreparesAhead(t *testing.T) {
 	eachDisk(t, func(t *testing.T, d mappedfile.Disk, dir string) {
 		q := openQueue(t, d, dir)
 		warmed := make(chan *mappedfile.File, 10)
-		a := newAllocator(t, q, func(_ context.Context, f *mappedfile.File) error {
+		a := newAllocator(t, q, func(f *mappedfile.File) {
 			warmed <- f
-			return nil
 		})
 		for i := range int64(5) {
 			base := i * 2 * page
@@ -51,11 +51,10 @@ func TestAllocatorTakeOfAFileThatIsReadyDoesNotWait(t *testing.T) {
 	t.Parallel()
 	q := openQueue(t, crashdisk.New(), "/q")
 	second := make(chan struct{})
-	a := newAllocator(t, q, func(_ context.Context, f *mappedfile.File) error {
+	a := newAllocator(t, q, func(f *mappedfile.File) {
 		if f.Base() > 0 {
 			close(second)
 		}
-		return nil
 	})
 	a.Prepare(0)
 	a.Prepare(2 * page)
@@ -103,13 +102,24 @@ func TestAllocatorRetriesWhatFailedAhead(t *testing.T) {
 	require.NoError(t, q.Append(f))
 }
 
-func TestAllocatorWarmFailureIsNoFailure(t *testing.T) {
+// What is told of a file may keep it beyond the taker's use of it.
+func TestAllocatorTellsOfFilesThatCanBeKept(t *testing.T) {
 	t.Parallel()
-	q := openQueue(t, crashdisk.New(), "/q")
-	a := newAllocator(t, q, func(context.Context, *mappedfile.File) error { return syscall.EPERM })
-	f, _, err := a.Take(0)
-	require.NoError(t, err)
-	require.NoError(t, q.Append(f))
+	eachDisk(t, func(t *testing.T, d mappedfile.Disk, dir string) {
+		q := openQueue(t, d, dir)
+		var kept mappedfile.View
+		a := newAllocator(t, q, func(f *mappedfile.File) {
+			var err error
+			kept, err = f.View(0, f.Size())
+			assert.NoError(t, err)
+		})
+		f, _, err := a.Take(0)
+		require.NoError(t, err)
+		require.Same(t, f, kept.File(), "it was told before the file could be taken")
+		require.NoError(t, q.Discard(f))
+		require.True(t, only(kept.Bytes(), 0), "and is still mapped")
+		kept.Release()
+	})
 }
 
 func TestAllocatorBoundsWhatIsAhead(t *testing.T) {
@@ -117,9 +127,8 @@ func TestAllocatorBoundsWhatIsAhead(t *testing.T) {
 	d := crashdisk.New()
 	q := openQueue(t, d, "/q")
 	gate := make(chan struct{})
-	a := newAllocator(t, q, func(context.Context, *mappedfile.File) error {
+	a := newAllocator(t, q, func(*mappedfile.File) {
 		<-gate
-		return nil
 	})
 	for i := range int64(100) {
 		a.Prepare(i * 2 * page) // never blocks
@@ -139,9 +148,8 @@ func TestAllocatorCloseRemovesSpares(t *testing.T) {
 		q := openQueue(t, d, dir)
 		fillQueue(t, q, 1)
 		ready := make(chan struct{}, 3)
-		a := mappedfile.NewAllocator(q, func(context.Context, *mappedfile.File) error {
+		a := mappedfile.NewAllocator(q, func(*mappedfile.File) {
 			ready <- struct{}{}
-			return nil
 		})
 		for i := range int64(3) {
 			a.Prepare((i + 1) * 2 * page)
@@ -160,52 +168,62 @@ func TestAllocatorCloseRemovesSpares(t *testing.T) {
 	})
 }
 
+// closeWhileMaking closes an allocator, of which start has asked for a file, in
+// the middle of making that.
+func closeWhileMaking(t *testing.T, q *mappedfile.Queue, d *crashdisk.Disk, start func(*mappedfile.Allocator)) {
+	t.Helper()
+	goOn := make(chan struct{})
+	d.Observe(func(op crashdisk.Op, _ string) {
+		if op == crashdisk.OpCreate {
+			<-goOn
+		}
+	})
+	a := mappedfile.NewAllocator(q, nil)
+	start(a)
+	synctest.Wait()
+	closed := make(chan error, 1)
+	go func() { closed <- a.Close() }()
+	synctest.Wait()
+	require.Empty(t, closed, "it waits for what is being made")
+	close(goOn)
+	require.NoError(t, <-closed)
+}
+
 func TestAllocatorCloseWhilePreparing(t *testing.T) {
 	t.Parallel()
-	eachDisk(t, func(t *testing.T, d mappedfile.Disk, dir string) {
-		q := openQueue(t, d, dir)
-		warming := make(chan struct{})
-		ended := false
-		a := mappedfile.NewAllocator(q, func(ctx context.Context, _ *mappedfile.File) error {
-			close(warming)
-			<-ctx.Done() // Close interrupts a warm-up
-			ended = true
-			return ctx.Err()
+	synctest.Test(t, func(t *testing.T) {
+		d := crashdisk.New()
+		q := openQueue(t, d, "/q")
+		closeWhileMaking(t, q, d, func(a *mappedfile.Allocator) {
+			a.Prepare(0)
+			a.Prepare(2 * page) // waits behind it and is never made
 		})
-		a.Prepare(0)
-		a.Prepare(2 * page) // waits behind it and is never made
-		<-warming
-		require.NoError(t, a.Close())
-		require.True(t, ended, "Close waits for it")
-		require.Empty(t, names(t, d, dir))
+		require.Empty(t, names(t, d, "/q"))
+		require.Equal(t, 1, d.Total(crashdisk.OpCreate, crashdisk.AnyKind))
 	})
 }
 
 func TestAllocatorCloseWhileTaking(t *testing.T) {
 	t.Parallel()
-	d := crashdisk.New()
-	q := openQueue(t, d, "/q")
-	warming := make(chan struct{})
-	a := mappedfile.NewAllocator(q, func(ctx context.Context, _ *mappedfile.File) error {
-		close(warming)
-		<-ctx.Done()
-		return ctx.Err()
+	synctest.Test(t, func(t *testing.T) {
+		d := crashdisk.New()
+		q := openQueue(t, d, "/q")
+		type taken struct {
+			file *mappedfile.File
+			err  error
+		}
+		result := make(chan taken, 1)
+		closeWhileMaking(t, q, d, func(a *mappedfile.Allocator) {
+			go func() {
+				f, _, err := a.Take(0)
+				result <- taken{f, err}
+			}()
+		})
+		got := <-result
+		require.NoError(t, got.err)
+		require.Equal(t, []string{mappedfile.FileName(0)}, names(t, d, "/q"), "the taker's file is not a spare")
+		require.NoError(t, q.Discard(got.file))
 	})
-	type taken struct {
-		file *mappedfile.File
-		err  error
-	}
-	result := make(chan taken, 1)
-	go func() {
-		f, _, err := a.Take(0)
-		result <- taken{f, err}
-	}()
-	<-warming
-	require.NoError(t, a.Close())
-	got := <-result
-	require.NoError(t, got.err)
-	require.Equal(t, []string{mappedfile.FileName(0)}, names(t, d, "/q"), "the taker's file is not a spare")
-	require.NoError(t, q.Discard(got.file))
 }
 
 func TestAllocatorCloseThatCantRemoveLeavesNoHole(t *testing.T) {
@@ -213,9 +231,8 @@ func TestAllocatorCloseThatCantRemoveLeavesNoHole(t *testing.T) {
 	d := crashdisk.New()
 	q := openQueue(t, d, "/q")
 	ready := make(chan struct{}, 3)
-	a := mappedfile.NewAllocator(q, func(context.Context, *mappedfile.File) error {
+	a := mappedfile.NewAllocator(q, func(*mappedfile.File) {
 		ready <- struct{}{}
-		return nil
 	})
 	for i := range int64(3) {
 		a.Prepare(i * 2 * page)

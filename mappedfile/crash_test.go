@@ -4,7 +4,6 @@
 package mappedfile_test
 
 import (
-	"context"
 	"sync"
 	"syscall"
 	"testing"
@@ -71,9 +70,8 @@ func prepareAhead(t *testing.T, q *mappedfile.Queue, n int) {
 	t.Helper()
 	var ready sync.WaitGroup
 	ready.Add(n)
-	a := mappedfile.NewAllocator(q, func(context.Context, *mappedfile.File) error {
+	a := mappedfile.NewAllocator(q, func(*mappedfile.File) {
 		ready.Done()
-		return nil
 	})
 	for i := range n {
 		a.Prepare(q.NextBase(0) + int64(i)*q.FileSize())

@@ -4,11 +4,14 @@
 package mappedfile
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"sync"
 	"sync/atomic"
 	"unsafe"
+
+	"github.com/stelelog/stele/warmup"
 )
 
 // File is one fixed-size file of a Queue. It is safe for concurrent use, in the
@@ -209,6 +212,35 @@ func (f *File) ZeroFrom(pos int64) error {
 		return err
 	}
 	return r.Flush(pos, f.size-pos)
+}
+
+// Warm works on the bytes [from, to) of the file (positions in it) as the plan
+// says: see warmup.Plan.Run. Where the Disk has no pages to warm up, nothing is
+// done. The caller must hold a reference, and guard against a fault.
+func (f *File) Warm(ctx context.Context, p warmup.Plan, from, to int64) (warmup.Result, error) {
+	r, err := f.mapped()
+	if err != nil {
+		return warmup.Result{}, err
+	}
+	if w, ok := r.(interface {
+		Warm(ctx context.Context, p warmup.Plan, from, to int64) (warmup.Result, error)
+	}); ok {
+		return w.Warm(ctx, p, from, to)
+	}
+	return warmup.Result{}, nil
+}
+
+// Unlock ends the locks that Warm has put on [from, to). The caller must hold a
+// reference.
+func (f *File) Unlock(from, to int64) error {
+	r, err := f.mapped()
+	if err != nil {
+		return err
+	}
+	if u, ok := r.(interface{ Unlock(from, to int64) error }); ok {
+		return u.Unlock(from, to)
+	}
+	return nil
 }
 
 // NextData returns the first position at or after pos that may hold something

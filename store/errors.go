@@ -28,6 +28,9 @@ var (
 	ErrStrayFile   = mappedfile.ErrStrayFile
 	ErrFileSize    = mappedfile.ErrFileSize
 	ErrMissingFile = mappedfile.ErrMissingFile
+	// ErrWarmup is returned when Options.Warmup.Require asks for what the system
+	// refuses; a warmup.LimitError around it has the limit and the need.
+	ErrWarmup = errors.New("required warm-up refused")
 	// ErrOptions is returned for options that make no sense.
 	ErrOptions = errors.New("invalid options")
 )

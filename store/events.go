@@ -29,6 +29,10 @@ type Events struct {
 	LockRefused func(error)
 	// Flushed is called after each flush of the log.
 	Flushed func(commitlog.FlushInfo)
+	// Warmed is called once for each file of the log that Options.Warmup is done
+	// with, and at the first refusal of each step of it: by Open for what is
+	// refused from the start, without a file.
+	Warmed func(commitlog.WarmInfo)
 	// Damaged is called for a stretch of the log that no record could be read
 	// from, on recovery and when the dispatcher meets one.
 	Damaged func(*commitlog.CorruptError)

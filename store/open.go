@@ -139,12 +139,15 @@ func (s *Store) openFiles() error {
 		OnPoolEmpty: s.onPoolEmpty, OnLockRefused: s.onLockRefused,
 		FlushInterval: o.FlushInterval, FlushLeastPages: o.FlushLeastPages,
 		FlushThoroughInterval: o.FlushThoroughInterval,
-		Clock:                 o.Clock, OnFlush: s.onFlush, OnRoll: s.onRoll, OnPoison: s.poison,
+		Clock:                 o.Clock, Warm: s.warmOptions(), OnFlush: s.onFlush, OnRoll: s.onRoll, OnPoison: s.poison,
 	})
 	if err != nil {
 		return err
 	}
 	s.log = log
+	if err := s.settleWarmUp(); err != nil {
+		return err
+	}
 	s.queues, err = consumequeue.OpenSet(consumequeue.Options{
 		Dir: s.path(layout.ConsumeQueue), Disk: o.Disk, FileSize: o.QueueFileSize, StoreTime: s.storeTime,
 	})

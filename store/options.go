@@ -110,6 +110,9 @@ type Options struct {
 	// DefaultOffsetInterval. A crash loses what was committed since.
 	OffsetInterval time.Duration
 
+	// Warmup says which pages are made present ahead of appends.
+	Warmup WarmupOptions
+
 	// MaxBodyLen is the longest body in bytes; 0 means DefaultMaxBodyLen.
 	MaxBodyLen int
 	// PropertyCRC says whether records carry the checksum that covers header,
@@ -195,6 +198,10 @@ func (o Options) withDefaults() (Options, error) {
 		if *d.value == 0 {
 			*d.value = d.def
 		}
+	}
+	var err error
+	if o.Warmup, err = o.Warmup.withDefaults(o.WritePath); err != nil {
+		errs = append(errs, err)
 	}
 	if o.FlushTimeout == 0 {
 		o.FlushTimeout = DefaultFlushTimeout

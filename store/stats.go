@@ -50,6 +50,8 @@ type Stats struct {
 	Poisoned error
 	// Stalled is why the dispatcher or the metadata waits for space, or nil.
 	Stalled error
+	// Warmup is what was made present ahead of appends, and what was refused.
+	Warmup WarmupStats
 	// Recovery is what Open found and did.
 	Recovery Recovery
 }
@@ -69,7 +71,7 @@ func (s *Store) Stats() Stats {
 		DispatchedRecords: c.dispatchedRecords.Load(), SkippedRecords: c.skippedRecords.Load(),
 		Fetches: c.fetches.Load(), FetchedMessages: c.fetchedMessages.Load(), FetchedBytes: c.fetchedBytes.Load(),
 		Flushes: c.flushes.Load(), Commits: s.log.Commits(), Pool: s.poolStats(), Rolls: c.rolls.Load(), RollsWaited: c.rollsWaited.Load(),
-		Poisoned: s.Err(), Recovery: s.recovery,
+		Poisoned: s.Err(), Recovery: s.recovery, Warmup: s.warmupStats(),
 	}
 	st.Stalled = s.noSpace()
 	return st

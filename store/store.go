@@ -19,6 +19,7 @@ import (
 	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
 	"github.com/stelelog/stele/topicmeta"
+	"github.com/stelelog/stele/warmup"
 )
 
 // Store is an open store. It is safe for concurrent use. See the package
@@ -34,10 +35,12 @@ type Store struct {
 	marks    *marks.File
 	lock     io.Closer
 	recovery Recovery
-	session  marks.State // what is saved with each checkpoint: who has the store
-	table    *queueTable
-	derived  []derived // set by Open
-	counters counters
+	// What Open was refused of Options.Warmup.
+	warmRefused []warmup.Refusal
+	session     marks.State // what is saved with each checkpoint: who has the store
+	table       *queueTable
+	derived     []derived // set by Open
+	counters    counters
 
 	dispatched watermark.Mark
 	stalled    atomic.Pointer[error] // the dispatcher waits for space

@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-"sync/atomic"
+	"sync/atomic"
 	"time"
 	"unsafe"
 )
@@ -33,7 +33,7 @@ type Plan struct {
 
 // Refusal is something that the system would not do.
 type Refusal struct {
-	// Step is "populate", "lock", "residency", or the name of the advice.
+	// Step is StepPopulate, StepLock, StepResidency, or the name of the advice.
 	Step string
 	// Cause is what the system said. It wraps errors.ErrUnsupported where there
 	// is no such call.
@@ -75,12 +75,12 @@ func (r *Result) Add(o Result) {
 	r.MajorFaults += o.MajorFaults
 	r.Took += o.Took
 	for _, refused := range o.Refused {
-		r.refuse(refused.Step, refused.Cause)
+		r.Refuse(refused.Step, refused.Cause)
 	}
 }
 
-// refuse notes a refusal, and reports whether it is the first of its step.
-func (r *Result) refuse(step string, cause error) bool {
+// Refuse notes a refusal, and reports whether it is the first of its step.
+func (r *Result) Refuse(step string, cause error) bool {
 	for _, known := range r.Refused {
 		if known.Step == step {
 			return false
@@ -143,22 +143,22 @@ func (p Plan) step(part []byte, r *Result) error {
 	}()
 	if p.Advise != NoAdvice && !r.refused(p.Advise.String()) {
 		if err := Advise(part, p.Advise); err != nil {
-			r.refuse(p.Advise.String(), err)
+			r.Refuse(p.Advise.String(), err)
 		}
 	}
 	if err := p.fill(part, r); err != nil {
 		return err
 	}
-	if p.Lock && !r.refused(stepLock) {
+	if p.Lock && !r.refused(StepLock) {
 		if err := Lock(part); err != nil {
-			r.refuse(stepLock, err)
+			r.Refuse(StepLock, err)
 		} else {
 			r.Locked += int64(len(part))
 		}
 	}
-	if !r.refused(stepResidency) {
+	if !r.refused(StepResidency) {
 		if n, err := Resident(part); err != nil {
-			r.refuse(stepResidency, err)
+			r.Refuse(StepResidency, err)
 		} else {
 			r.Resident += n
 		}
@@ -166,21 +166,22 @@ func (p Plan) step(part []byte, r *Result) error {
 	return nil
 }
 
+// The steps of a plan that may be refused, beside its advice.
 const (
-	stepPopulate  = "populate"
-	stepLock      = "lock"
-	stepResidency = "residency"
+	StepPopulate  = "populate"
+	StepLock      = "lock"
+	StepResidency = "residency"
 )
 
 // fill makes the pages of one slice present.
 func (p Plan) fill(part []byte, r *Result) error {
 	switch {
-	case p.Mode == Populate && !r.refused(stepPopulate):
+	case p.Mode == Populate && !r.refused(StepPopulate):
 		err := populate(part)
 		if !errors.Is(err, errors.ErrUnsupported) {
 			return err
 		}
-		r.refuse(stepPopulate, err)
+		r.Refuse(StepPopulate, err)
 		r.Mode = Touch
 		fallthrough
 	case p.Mode == Touch || p.Mode == Populate:
