@@ -72,6 +72,7 @@ var ours = house{
 	},
 	outside: map[string][]string{
 		"message":    {"github.com/klauspost/compress/zstd", "github.com/pierrec/lz4/v4"},
+		"warmup":     {"golang.org/x/sys/unix"},
 		"mappedfile": {"github.com/edsrzf/mmap-go", "golang.org/x/sys/unix"},
 		"topicmeta":  {"github.com/cockroachdb/pebble/v2"},
 		"store":      {"github.com/cockroachdb/pebble/v2/vfs"}, // the seam of topicmeta
@@ -79,13 +80,6 @@ var ours = house{
 		// The chart library draws SVG; nobody but storectl brings it along.
 		"experiment":   {"github.com/HdrHistogram/hdrhistogram-go", "github.com/go-analyze/charts/chartdraw", "golang.org/x/sys/unix"},
 		"cmd/storectl": {"github.com/spf13/cobra", "github.com/spf13/pflag"},
-		"message":      {"github.com/klauspost/compress/zstd", "github.com/pierrec/lz4/v4"},
-		"warmup":       {"golang.org/x/sys/unix"},
-		"mappedfile":   {"github.com/edsrzf/mmap-go", "golang.org/x/sys/unix"},
-		"topicmeta":    {"github.com/cockroachdb/pebble/v2"},
-		"store":        {"github.com/cockroachdb/pebble/v2/vfs"}, // the seam of topicmeta
-		"inspect":      {"golang.org/x/sys/unix"},
-		"cmd/storectl": {"github.com/spf13/cobra"},
 		// Only tests import it, so nobody who uses Stele compiles what it needs.
 		"internal/fusefs": {"github.com/hanwen/go-fuse/v2/fuse", "golang.org/x/sys/unix"},
 	},
