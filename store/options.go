@@ -182,23 +182,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.PropertyCRC > CRCBodyOnly {
 		bad("PropertyCRC %d", o.PropertyCRC)
 	}
-	for _, d := range []struct {
-		name  string
-		value *time.Duration
-		def   time.Duration
-	}{
-		{"FlushInterval", &o.FlushInterval, commitlog.DefaultFlushInterval},
-		{"FlushThoroughInterval", &o.FlushThoroughInterval, commitlog.DefaultFlushThoroughInterval},
-		{"CheckpointInterval", &o.CheckpointInterval, DefaultCheckpointInterval},
-		{"OffsetInterval", &o.OffsetInterval, DefaultOffsetInterval},
-	} {
-		if *d.value < 0 {
-			bad("%s %v", d.name, *d.value)
-		}
-		if *d.value == 0 {
-			*d.value = d.def
-		}
-	}
+	o.setDurations(bad)
 	var err error
 	if o.Warmup, err = o.Warmup.withDefaults(o.WritePath); err != nil {
 		errs = append(errs, err)
@@ -220,4 +204,25 @@ func (o Options) withDefaults() (Options, error) {
 		o.Clock = time.Now
 	}
 	return o, errors.Join(errs...)
+}
+
+// setDurations is withDefaults for what is done by the clock.
+func (o *Options) setDurations(bad func(format string, args ...any)) {
+	for _, d := range []struct {
+		name  string
+		value *time.Duration
+		def   time.Duration
+	}{
+		{"FlushInterval", &o.FlushInterval, commitlog.DefaultFlushInterval},
+		{"FlushThoroughInterval", &o.FlushThoroughInterval, commitlog.DefaultFlushThoroughInterval},
+		{"CheckpointInterval", &o.CheckpointInterval, DefaultCheckpointInterval},
+		{"OffsetInterval", &o.OffsetInterval, DefaultOffsetInterval},
+	} {
+		if *d.value < 0 {
+			bad("%s %v", d.name, *d.value)
+		}
+		if *d.value == 0 {
+			*d.value = d.def
+		}
+	}
 }
