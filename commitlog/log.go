@@ -62,6 +62,8 @@ func Open(o Options) (*Log, error) {
 	q, err := mappedfile.OpenQueue(mappedfile.Options{
 		Dir: o.Dir, FileSize: o.FileSize, DefaultSize: DefaultFileSize, Disk: o.Disk,
 		Mapping: mappedfile.Mapping{ReadOnly: o.ReadOnly}, ReserveWhole: true, Tolerant: o.Tolerant,
+		// Whoever chooses a length chooses whole pages.
+		Unlikely: func(size int64) bool { return o.Ours && size%pageSize != 0 },
 	})
 	if err != nil {
 		return nil, err

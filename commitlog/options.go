@@ -32,6 +32,10 @@ type Options struct {
 	FileSize int64
 	// Disk is the file system; nil is the operating system's.
 	Disk mappedfile.Disk
+	// Ours says that Stele wrote to the directory before. Then a single file
+	// without a record, whose length is not whole pages, is left over from an
+	// interrupted creation when FileSize does not tell.
+	Ours bool
 	// ReadOnly opens the log for reading and scanning and changes nothing.
 	ReadOnly bool
 	// Tolerant is mappedfile.Options.Tolerant: what stands in missing files is

@@ -52,6 +52,8 @@ type Set struct {
 	o        Options
 	fileSize int64
 	problems []error // what Options.Tolerant let pass
+	// unfinished is set by OpenSet.
+	unfinished []string
 
 	mu     sync.RWMutex
 	queues map[key]*Queue
@@ -96,6 +98,7 @@ func OpenSet(o Options) (*Set, error) {
 		if err != nil {
 			return nil, err
 		}
+		s.note(files)
 		s.queues[k] = s.newQueue(k, files)
 	}
 	if err := s.settleSize(keys); err != nil {
@@ -168,8 +171,14 @@ func (s *Set) openFiles(k key) (*mappedfile.Queue, error) {
 	return mappedfile.OpenQueue(mappedfile.Options{
 		Dir: s.dir(k), FileSize: s.fileSize, DefaultSize: DefaultFileSize, Disk: s.o.Disk,
 		Mapping: mappedfile.Mapping{ReadOnly: s.o.ReadOnly, Lean: true, Random: true}, LazySync: true,
+		Unlikely: func(size int64) bool { return size%EntrySize != 0 },
 	})
 }
+
+// Unfinished lists the files that OpenSet left out and, unless the set is
+// read-only, removed, because their making was interrupted: see
+// mappedfile.OpenQueue.
+func (s *Set) Unfinished() []string { return s.unfinished }
 
 func (s *Set) newQueue(k key, files *mappedfile.Queue) *Queue {
 	found := files.Len() > 0
@@ -201,13 +210,18 @@ func (s *Set) settleSize(keys []key) error {
 
 func (s *Set) checkSize(k key, q *Queue) error {
 	first := q.files.First()
-	switch {
-	case first == nil && q.files.FileSize() != s.fileSize:
+	if first == nil && q.files.FileSize() != s.fileSize || first != nil && first.Size() < s.fileSize {
+		// Opened again with the length that files have: a single one that is
+		// too short may be the rest of an interrupted creation.
 		files, err := s.openFiles(k)
 		if err != nil {
 			return err
 		}
-		q.files = files
+		s.note(files)
+		q.files, q.lost, q.unnamed = files, files.Len() > 0, files.Len() > 0
+		first = files.First()
+	}
+	switch {
 	case first == nil:
 	case first.Size() != s.fileSize:
 		return &mappedfile.FileError{Path: first.Path(), Cause: mappedfile.ErrFileSize, Want: s.fileSize, Got: first.Size()}
@@ -217,6 +231,13 @@ func (s *Set) checkSize(k key, q *Queue) error {
 		return &mappedfile.FileError{Path: first.Path(), Cause: mappedfile.ErrStrayFile}
 	}
 	return nil
+}
+
+// note remembers a file that was left out, once.
+func (s *Set) note(files *mappedfile.Queue) {
+	if path := files.Unfinished(); path != "" && !slices.Contains(s.unfinished, path) {
+		s.unfinished = append(s.unfinished, path)
+	}
 }
 
 // commonSize is the length of the files of most queues.

@@ -66,6 +66,15 @@ func TestOpenSet(t *testing.T) {
 			require.NoError(t, os.MkdirAll(filepath.Join(append([]string{dir}, path...)...), 0o755))
 		}
 	}
+	data := func(path ...string) func(*testing.T, string) {
+		return func(t *testing.T, dir string) {
+			f, err := os.OpenFile(filepath.Join(append([]string{dir}, path...)...), os.O_WRONLY, 0)
+			require.NoError(t, err)
+			_, err = f.WriteAt([]byte{1}, 100)
+			require.NoError(t, err)
+			require.NoError(t, f.Close())
+		}
+	}
 	type layout []func(*testing.T, string)
 	const first = "00000000000000000000"
 	tests := []struct {
@@ -76,6 +85,8 @@ func TestOpenSet(t *testing.T) {
 		got    int64  // size found
 		cause  error  // or this
 		path   string // of the file that the error names
+
+		unfinished []string
 	}{
 		{name: "no directory", got: DefaultFileSize},
 		{name: "size is rounded up", size: 6001, got: 6020},
@@ -91,15 +102,22 @@ func TestOpenSet(t *testing.T) {
 			want: []string{"t/2147483647"}, got: DefaultFileSize},
 		{name: "a file of length 0 is an interrupted creation",
 			layout: layout{file(2000, "t", "0", first), file(0, "t", "0", "00000000000000002000"), file(0, "t", "1", first)},
-			want:   []string{"t/0", "t/1"}, got: 2000},
+			want:   []string{"t/0", "t/1"}, got: 2000, unfinished: []string{"t/0/00000000000000002000", "t/1/" + first}},
 		{name: "queues of two sizes",
 			layout: layout{file(4000, "a", "0", first), file(2000, "b", "0", first), file(2000, "b", "1", first)},
 			cause:  mappedfile.ErrFileSize, path: "a/0/" + first},
+		{name: "a short file of zeros is an interrupted creation",
+			layout: layout{file(2000, "a", "0", first), file(2000, "a", "1", first), file(1000, "b", "0", first), file(777, "b", "1", first),
+				file(2000, "c", "0", first), file(4, "c", "0", "00000000000000002000")},
+			want: []string{"a/0", "a/1", "b/0", "b/1", "c/0"}, got: 2000, unfinished: []string{"b/0/" + first, "b/1/" + first, "c/0/00000000000000002000"}},
+		{name: "a short file with something in it is not",
+			layout: layout{file(2000, "a", "0", first), file(2000, "a", "1", first), file(1000, "b", "0", first), data("b", "0", first)},
+			cause:  mappedfile.ErrFileSize, path: "b/0/" + first},
 		{name: "another size than asked for",
 			layout: layout{file(4000, "a", "0", first)}, size: 2000,
 			cause: mappedfile.ErrFileSize, path: "a/0/" + first},
 		{name: "half an entry too long",
-			layout: layout{file(2010, "a", "0", first)},
+			layout: layout{file(2010, "a", "0", first), data("a", "0", first)},
 			cause:  mappedfile.ErrFileSize, path: "a/0/" + first},
 		{name: "only files of length 0",
 			layout: layout{file(0, "a", "0", first), file(0, "a", "0", "00000000000000000020")},
@@ -141,6 +159,14 @@ func TestOpenSet(t *testing.T) {
 				require.Equal(t, s.FileSize(), q.files.FileSize())
 			}
 			require.Equal(t, tt.want, got)
+			var unfinished []string
+			for _, path := range s.Unfinished() {
+				require.NoFileExists(t, path)
+				short, err := filepath.Rel(dir, path)
+				require.NoError(t, err)
+				unfinished = append(unfinished, filepath.ToSlash(short))
+			}
+			require.ElementsMatch(t, tt.unfinished, unfinished)
 			require.NoError(t, s.Close())
 		})
 	}

@@ -49,6 +49,6 @@
 // leaves has no hole, and the next OpenQueue takes it. A file's length is
 // durable from creation on. Which of its bytes are durable is what Flush says.
 // A file that was prepared ahead and never used holds zeros only; an
-// interrupted creation can leave a last file of length 0, which OpenQueue
-// removes.
+// interrupted creation can leave a last file that is too short, and holds zeros
+// only, which OpenQueue removes.
 package mappedfile

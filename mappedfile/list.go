@@ -4,6 +4,7 @@
 package mappedfile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,39 +30,91 @@ func ParseFileName(name string) (base int64, ok bool) {
 	return base, err == nil && base >= 0 && name[0] != '+' && name[0] != '-'
 }
 
+// listing is what a directory holds: files by base, and what is wrong with the
+// rest.
+type listing struct {
+	bases, sizes []int64
+	problems     []*FileError
+	unfinished   string // the path of a last file that was left out
+}
+
 // listFiles reads and checks o.Dir, and settles o.FileSize.
-func listFiles(o *Options) ([]*File, []*FileError, error) {
-	bases, sizes, problems, err := listNames(o)
-	if err != nil {
-		return nil, nil, err
+func listFiles(o *Options) (files []*File, l listing, err error) {
+	if l, err = listNames(o); err != nil {
+		return nil, l, err
 	}
-	size := o.FileSize
-	if size == 0 {
-		size = settleSize(bases, sizes, o.DefaultSize)
-	}
-	if o.Mapping.ReadOnly && !whole(bases, sizes, size) {
+	size := settleSize(o, l.bases, l.sizes)
+	if o.Mapping.ReadOnly && !whole(l.bases, l.sizes, size) {
 		// The owner may be adding files. Reading a directory is not atomic:
 		// it can miss a file that was made meanwhile and yet show the one
 		// after it, or show a length from before it was set. What was there
 		// up to the last name of the first reading is there, in full, in the
 		// second.
-		upTo := bases[len(bases)-1]
-		if bases, sizes, problems, err = listNames(o); err != nil {
-			return nil, nil, err
+		upTo := l.bases[len(l.bases)-1]
+		if l, err = listNames(o); err != nil {
+			return nil, l, err
 		}
-		n, _ := slices.BinarySearch(bases, upTo+1)
-		bases, sizes = bases[:n], sizes[:n]
-		if o.FileSize == 0 {
-			size = settleSize(bases, sizes, o.DefaultSize)
-		}
+		n, _ := slices.BinarySearch(l.bases, upTo+1)
+		l.bases, l.sizes = l.bases[:n], l.sizes[:n]
+		size = settleSize(o, l.bases, l.sizes)
 	}
 	o.FileSize = size
-	if o.Tolerant {
-		files, more := tolerantRun(o, bases, sizes)
-		return files, append(problems, more...), nil
+	if err := l.leaveOut(o); err != nil {
+		return nil, l, err
 	}
-	files, err := strictRun(o, bases, sizes)
-	return files, nil, err
+	if o.Tolerant {
+		files, more := tolerantRun(o, l.bases, l.sizes)
+		l.problems = append(l.problems, more...)
+		return files, l, nil
+	}
+	files, err = strictRun(o, l.bases, l.sizes)
+	return files, l, err
+}
+
+// leaveOut leaves a last file out whose making was interrupted, and removes it
+// unless the queue is read-only: it is too short, and nothing was ever written to
+// it. A power cut can leave it with no length or, where a file system sets
+// lengths by and by, with some other. One that was cut by somebody shows what it
+// held.
+func (l *listing) leaveOut(o *Options) error {
+	last := len(l.bases) - 1
+	if last < 0 || l.sizes[last] >= o.FileSize && l.sizes[last] > 0 {
+		return nil
+	}
+	path := filepath.Join(o.Dir, FileName(l.bases[last]))
+	if blank, err := isBlank(o.Disk, path, l.sizes[last]); err != nil || !blank {
+		return err
+	}
+	if !o.Mapping.ReadOnly {
+		if err := errors.Join(o.Disk.Remove(path), o.Disk.SyncDir(o.Dir)); err != nil {
+			return err
+		}
+	}
+	l.bases, l.sizes, l.unfinished = l.bases[:last], l.sizes[:last], path
+	return nil
+}
+
+// isBlank tells whether a file holds zeros only.
+func isBlank(disk Disk, path string, size int64) (bool, error) {
+	if size == 0 {
+		return true, nil
+	}
+	f := newFile(0, size, path, disk, Mapping{ReadOnly: true})
+	defer f.release()
+	blank := true
+	err := Guard(func() error {
+		data, err := f.Bytes()
+		for at := f.NextData(0); err == nil && blank && at < size; at = f.NextData(at) {
+			end := min(at+64<<10, size)
+			blank = len(bytes.TrimLeft(data[at:end], "\x00")) == 0
+			at = end
+		}
+		return err
+	})
+	if errors.Is(err, ErrFileSize) || errors.Is(err, fs.ErrNotExist) {
+		return false, nil // it is being made, or removed
+	}
+	return blank, err
 }
 
 // whole tells whether the files are of one length and without a hole.
@@ -92,11 +145,11 @@ func strictRun(o *Options, bases, sizes []int64) ([]*File, error) {
 	return files, nil
 }
 
-// listNames reads o.Dir and removes an empty last file.
-func listNames(o *Options) (bases, sizes []int64, problems []*FileError, err error) {
+// listNames reads o.Dir.
+func listNames(o *Options) (l listing, err error) {
 	entries, err := o.Disk.List(o.Dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, nil, err
+		return l, err
 	}
 	for _, e := range entries {
 		if e.Dir {
@@ -106,30 +159,24 @@ func listNames(o *Options) (bases, sizes []int64, problems []*FileError, err err
 		if !ok {
 			stray := &FileError{Path: filepath.Join(o.Dir, e.Name), Cause: ErrStrayFile}
 			if !o.Tolerant {
-				return nil, nil, nil, stray
+				return l, stray
 			}
-			problems = append(problems, stray)
+			l.problems = append(l.problems, stray)
 			continue
 		}
-		bases, sizes = append(bases, base), append(sizes, e.Size)
+		l.bases, l.sizes = append(l.bases, base), append(l.sizes, e.Size)
 	}
-	n := len(sizes)
-	if n == 0 || sizes[n-1] != 0 {
-		return bases, sizes, problems, nil
-	}
-	if !o.Mapping.ReadOnly {
-		path := filepath.Join(o.Dir, FileName(bases[n-1]))
-		if err := errors.Join(o.Disk.Remove(path), o.Disk.SyncDir(o.Dir)); err != nil {
-			return nil, nil, nil, err
-		}
-	}
-	return bases[:n-1], sizes[:n-1], problems, nil
+	return l, nil
 }
 
-// settleSize tells how long the files of a directory are meant to be: as most
-// of them are; and where two lengths are equally common, the one that the
-// distance of the names speaks for. An empty file says nothing.
-func settleSize(bases, sizes []int64, fallback int64) int64 {
+// settleSize tells how long the files of a directory are meant to be: as they
+// were asked for, or as most of them are; and where two lengths are equally
+// common, the one that the distance of the names speaks for. An empty file says
+// nothing, nor does a single one that holds nothing and has an Unlikely length.
+func settleSize(o *Options, bases, sizes []int64) int64 {
+	if o.FileSize != 0 {
+		return o.FileSize
+	}
 	count := map[int64]int{}
 	for _, s := range sizes {
 		if s > 0 {
@@ -137,7 +184,12 @@ func settleSize(bases, sizes []int64, fallback int64) int64 {
 		}
 	}
 	if len(count) == 0 {
-		return fallback
+		return o.DefaultSize
+	}
+	if len(sizes) == 1 && sizes[0] < o.DefaultSize && o.Unlikely != nil && o.Unlikely(sizes[0]) {
+		if blank, err := isBlank(o.Disk, filepath.Join(o.Dir, FileName(bases[0])), sizes[0]); err == nil && blank {
+			return o.DefaultSize
+		}
 	}
 	stride := int64(0)
 	if len(bases) > 1 {

@@ -54,8 +54,9 @@ var openCases = []struct {
 
 	{name: "first file too short", files: []named{at(0, 100), at(page, page)}, fileSize: page, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(0)},
 	{name: "middle file too long", files: []named{at(0, page), at(page, page+1), at(2*page, page)}, fileSize: page, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(page)},
-	{name: "last file too short", files: []named{at(0, page), at(page, 1)}, fileSize: page, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(page)},
-	{name: "all of another size", files: []named{at(0, page)}, fileSize: 2 * page, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(0)},
+	{name: "last file too long", files: []named{at(0, page), at(page, page+1)}, fileSize: page, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(page)},
+	{name: "all of another size", files: []named{at(0, 2*page)}, fileSize: page, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(0)},
+	{name: "two short files at the end", files: []named{at(0, page), at(page, 1), at(2*page, 1)}, fileSize: page, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(page)},
 	{name: "empty middle file", files: []named{at(0, page), at(page, 0), at(2*page, page)}, fileSize: page, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(page)},
 	{name: "two empty files", files: []named{at(0, 0), at(page, 0)}, fileSize: page, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(0)},
 	{name: "two empty files, size to be found out", files: []named{at(0, 0), at(page, 0)}, fallback: page, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(0)},
@@ -68,10 +69,14 @@ var openCases = []struct {
 	{name: "empty only file", files: []named{at(page, 0)}, fallback: page, size: page, left: []string{}},
 
 	{name: "size of the only file", files: []named{at(0, 3*page)}, fallback: page, size: 3 * page, end: 3 * page},
-	{name: "size of most files", files: []named{at(0, page), at(page, page), at(2*page, 7)}, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(2 * page)},
+	{name: "size of most files", files: []named{at(0, page), at(page, page), at(2*page, 7)}, size: page, end: 2 * page, left: []string{mappedfile.FileName(0), mappedfile.FileName(page)}},
 	{name: "size that the names speak for", files: []named{at(0, 7), at(page, page)}, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(0)},
-	{name: "size that the names speak for, short last", files: []named{at(0, page), at(page, 7)}, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(page)},
+	{name: "size that the names speak for, short last", files: []named{at(0, page), at(page, 7)}, size: page, end: page, left: []string{mappedfile.FileName(0)}},
 	{name: "size where no size fits the names", files: []named{at(0, 7), at(page, 8)}, want: mappedfile.ErrFileSize, culprit: mappedfile.FileName(page)},
+	{name: "short last file of zeros", files: []named{at(0, page), at(page, page-1)}, fileSize: page, size: page, end: page, left: []string{mappedfile.FileName(0)}},
+	{name: "short only file of zeros", files: []named{at(page, page)}, fileSize: 2 * page, size: 2 * page, left: []string{}},
+	{name: "short only file of zeros, size to be found out", files: []named{at(0, 17*page+1)}, fallback: 100 * page, size: 100 * page, left: []string{}},
+	{name: "only file of zeros, of a likely size", files: []named{at(0, 17*page)}, fallback: 100 * page, size: 17 * page, end: 17 * page},
 	{name: "size beside an empty last file", files: []named{at(0, page), at(page, 0)}, fallback: 7, size: page, end: page, left: []string{mappedfile.FileName(0)}},
 }
 
@@ -91,7 +96,8 @@ func TestOpenQueue(t *testing.T) {
 					before, errBefore := d.List(dir)
 					q, err := mappedfile.OpenQueue(mappedfile.Options{
 						Dir: dir, Disk: d, FileSize: tc.fileSize, DefaultSize: tc.fallback,
-						Mapping: mappedfile.Mapping{ReadOnly: readOnly},
+						Unlikely: func(size int64) bool { return size%page != 0 },
+						Mapping:  mappedfile.Mapping{ReadOnly: readOnly},
 					})
 					after, errAfter := d.List(dir)
 					if readOnly {
@@ -119,6 +125,76 @@ func TestOpenQueue(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestShortLastFile: only one that was never written to may go.
+func TestShortLastFile(t *testing.T) {
+	t.Parallel()
+	const size = 40 * page
+	for name, c := range map[string]struct {
+		length int64
+		data   []int64 // places of bytes that are not zero
+		only   bool    // there is no file before it
+		gone   bool
+	}{
+		"zeros":                      {length: 20 * page, gone: true},
+		"zeros, one byte short":      {length: size - 1, gone: true},
+		"one byte":                   {length: 1, gone: true},
+		"the first byte is data":     {length: 20 * page, data: []int64{0}},
+		"the last byte is data":      {length: 20 * page, data: []int64{20*page - 1}},
+		"one of 64 KiB + 1 is data":  {length: 64<<10 + 1, data: []int64{64 << 10}},
+		"an only file of zeros":      {length: 20 * page, only: true, gone: true},
+		"an only file that has data": {length: 20 * page, data: []int64{17 * page}, only: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			eachDisk(t, func(t *testing.T, d mappedfile.Disk, dir string) {
+				base, want := int64(size), 1
+				if c.only {
+					base, want = 0, 0
+				} else {
+					put(t, d, dir, mappedfile.FileName(0), size)
+				}
+				path := filepath.Join(dir, mappedfile.FileName(base))
+				require.NoError(t, d.MkdirAll(dir))
+				r, err := d.Create(path, c.length, mappedfile.Mapping{})
+				require.NoError(t, err)
+				for _, at := range c.data {
+					r.Bytes()[at] = 1
+				}
+				require.NoError(t, r.Close())
+				for _, o := range []mappedfile.Options{
+					{Mapping: mappedfile.Mapping{ReadOnly: true}},
+					{Mapping: mappedfile.Mapping{ReadOnly: true}, Tolerant: true},
+					{},
+				} {
+					o.Dir, o.Disk, o.FileSize = dir, d, size
+					q, err := mappedfile.OpenQueue(o)
+					if !c.gone && !o.Tolerant {
+						require.ErrorIs(t, err, mappedfile.ErrFileSize)
+						require.ErrorContains(t, err, path)
+						continue
+					}
+					require.NoError(t, err)
+					if c.gone {
+						require.Equal(t, want, q.Len())
+						require.Equal(t, path, q.Unfinished())
+						require.Empty(t, q.Problems())
+					} else {
+						require.Equal(t, want+1, q.Len())
+						require.Empty(t, q.Unfinished())
+						require.Len(t, q.Problems(), 1)
+					}
+					require.NoError(t, q.Close())
+				}
+				left := want
+				if !c.gone {
+					left++
+				}
+				require.Len(t, names(t, d, dir), left)
+			})
+		})
+	}
 }
 
 func TestOpenQueueNeedsASizeToWrite(t *testing.T) {

@@ -22,6 +22,11 @@ type Options struct {
 	// DefaultSize is the length for new files when FileSize is 0 and no file
 	// is there to follow.
 	DefaultSize int64
+	// Unlikely says, where FileSize is 0 and there is a single file, shorter than
+	// DefaultSize and without a byte other than zero, whether that is rather the
+	// rest of an interrupted creation than as long as files are meant to be. nil
+	// says no.
+	Unlikely func(size int64) bool
 	// Disk is the file system. nil is OS.
 	Disk Disk
 	// Mapping says how the files are mapped. With ReadOnly nothing is changed
@@ -46,8 +51,9 @@ type Queue struct {
 	o     Options
 	files atomic.Pointer[[]*File] // immutable once stored
 
-	problems []*FileError // what Options.Tolerant let pass
-	ragged   bool         // files may be missing, or shorter than FileSize
+	problems   []*FileError // what Options.Tolerant let pass
+	ragged     bool         // files may be missing, or shorter than FileSize
+	unfinished string       // a file that was left out
 
 	cutMu   sync.Mutex // one removal at a time; before mu
 	mu      sync.Mutex // held while the run changes
@@ -62,8 +68,9 @@ type Queue struct {
 
 // OpenQueue lists the directory and checks every name and length, without
 // mapping anything. The errors are FileErrors with ErrStrayFile, ErrFileSize
-// or ErrMissingFile. A last file of length 0 is what an interrupted creation
-// leaves: it is left out, and removed unless the queue is read-only.
+// or ErrMissingFile. A last file that is too short and holds nothing is what an
+// interrupted creation leaves: it is left out, and removed unless the queue is
+// read-only. Unfinished names it.
 func OpenQueue(o Options) (*Queue, error) {
 	if o.Disk == nil {
 		o.Disk = OS()
@@ -71,20 +78,23 @@ func OpenQueue(o Options) (*Queue, error) {
 	if o.Tolerant && !o.Mapping.ReadOnly {
 		return nil, fmt.Errorf("%s: a tolerant queue must be read-only", o.Dir)
 	}
-	files, problems, err := listFiles(&o)
+	files, found, err := listFiles(&o)
 	if err != nil {
 		return nil, err
 	}
 	if o.FileSize < 0 || o.FileSize == 0 && !o.Mapping.ReadOnly {
 		return nil, fmt.Errorf("%s: %w: new files of %d bytes", o.Dir, ErrFileSize, o.FileSize)
 	}
-	q := &Queue{o: o, problems: problems, ragged: len(problems) > 0}
+	q := &Queue{o: o, problems: found.problems, ragged: len(found.problems) > 0, unfinished: found.unfinished}
 	q.files.Store(&files)
 	return q, nil
 }
 
 // Dir is the directory of the files.
 func (q *Queue) Dir() string { return q.o.Dir }
+
+// Unfinished is the path of the file that OpenQueue left out, or "".
+func (q *Queue) Unfinished() string { return q.unfinished }
 
 // FileSize is the length of each file in bytes.
 func (q *Queue) FileSize() int64 { return q.o.FileSize }

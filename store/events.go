@@ -88,6 +88,9 @@ type Recovery struct {
 	// Rebuilt says that the queues did not fit the log and were fed again from
 	// its start.
 	Rebuilt bool
+	// Unfinished are files of the log or of queues that a crash left too short,
+	// and empty, while they were made. They were removed.
+	Unfinished []string
 	// Filled says which entries Open wrote into queues, sorted by topic and
 	// queue. After a crash that is what the queues had not on disk yet; of a
 	// queue whose files were gone it is all of it.

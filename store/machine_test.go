@@ -73,7 +73,7 @@ func (m *machine) observe(alone bool) {
 // somebody else may want: synctest does not count a wait for a lock as one.
 func (m *machine) alone(op crashdisk.Op, path string) bool {
 	switch op {
-	case crashdisk.OpFlush, crashdisk.OpZero, crashdisk.OpWriteFile, crashdisk.OpRemove:
+	case crashdisk.OpFlush, crashdisk.OpZero, crashdisk.OpWriteFile, crashdisk.OpSetContent, crashdisk.OpRemove:
 		return true
 	case crashdisk.OpOpen:
 		return m.opening.Load()
@@ -157,7 +157,7 @@ var injectable = []crashdisk.Op{
 	crashdisk.OpFlush, crashdisk.OpFlush, crashdisk.OpFlush, crashdisk.OpFlush, crashdisk.OpReserve, crashdisk.OpReserve,
 	crashdisk.OpCreate, crashdisk.OpCreate, crashdisk.OpSyncDir, crashdisk.OpRemove, crashdisk.OpOpen, crashdisk.OpZero,
 	crashdisk.OpWriteFile, crashdisk.OpReadFile, crashdisk.OpMkdirAll, crashdisk.OpList, crashdisk.OpLock,
-	crashdisk.OpSetLength,
+	crashdisk.OpSetLength, crashdisk.OpSetContent,
 }
 
 // crashErr is the cause of a fault.

@@ -32,7 +32,8 @@ import (
 // It fails at once, with ErrLocked, when a broker or another Store has the
 // directory open. ErrNotStore, ErrUnsupportedLayout, ErrStrayFile, ErrFileSize,
 // ErrMissingFile and ErrOptions say what is wrong with the directory or the
-// options; none of these has changed anything in it, but for the `lock` file.
+// options; none of these has changed anything in it, but for the `lock` file, and
+// an empty file at the end of log or queue whose making a crash interrupted.
 func Open(dir string, o Options) (*Store, error) {
 	start := time.Now()
 	o, err := o.withDefaults()
@@ -132,8 +133,9 @@ func (s *Store) open(fresh bool, start time.Time) error {
 // openFiles opens what only looks at names and lengths.
 func (s *Store) openFiles() error {
 	o := &s.o
+	_, ours := marks.Reached(o.Disk, s.path(layout.Stele))
 	log, err := commitlog.Open(commitlog.Options{
-		Dir: s.path(layout.CommitLog), FileSize: o.FileSize, Disk: o.Disk,
+		Dir: s.path(layout.CommitLog), FileSize: o.FileSize, Disk: o.Disk, Ours: ours,
 		PropertyCRC: o.PropertyCRC == CRCWhole,
 		WritePath:   o.WritePath, PoolBuffers: o.PoolBuffers, CommitOnFlush: o.Flush == FlushSync,
 		OnPoolEmpty: s.onPoolEmpty, OnLockRefused: s.onLockRefused,
@@ -153,6 +155,13 @@ func (s *Store) openFiles() error {
 	})
 	if err != nil {
 		return err
+	}
+	if path := s.log.Files().Unfinished(); path != "" {
+		s.recovery.Unfinished = append(s.recovery.Unfinished, path)
+	}
+	s.recovery.Unfinished = append(s.recovery.Unfinished, s.queues.Unfinished()...)
+	if n := len(s.recovery.Unfinished); n > 0 {
+		s.o.Logger.Warn("files that a crash left unfinished were removed", "files", n, "first", s.recovery.Unfinished[0])
 	}
 	return nil
 }
@@ -217,7 +226,8 @@ func (s *Store) lookBack(fresh bool) (past, error) {
 	switch {
 	case err == nil:
 		was.abort = true
-		was.abortPID = strings.TrimSpace(string(text))
+		// A power cut can leave the length of the file and not its bytes.
+		was.abortPID = strings.Trim(string(text), "\x00 \t\r\n")
 	case !errors.Is(err, fs.ErrNotExist):
 		return was, err
 	}

@@ -62,6 +62,14 @@ func (c *cut) torn(old, now *page) *page {
 
 // file is what is left of a file that still has its name.
 func (c *cut) file(f *file) *file {
+	if f.coming != nil {
+		left := f.durable
+		if c.happens(c.pages) {
+			left = c.part(*f.coming)
+		}
+		f.owned = false
+		return f.copyAs(left)
+	}
 	if len(f.maybe) > 0 {
 		left := f.durable
 		if c.happens(c.pages) {
@@ -82,6 +90,25 @@ func (c *cut) file(f *file) *file {
 		return f.copyAs(f.durable)
 	}
 	return f.copyAs(image{size: f.durable.size, pages: pages})
+}
+
+// part is as much of an image as a file has that was not synced: all of it, its
+// first pages, or any number of bytes, or as many zeros, whose length came before
+// their bytes.
+func (c *cut) part(im image) image {
+	n := im.size
+	switch c.rng.IntN(3) {
+	case 0:
+	case 1:
+		n = c.rng.Int64N(pagesOf(n)+1) * PageSize
+	default:
+		n = c.rng.Int64N(n + 1)
+	}
+	n = min(n, im.size)
+	if im.pages == nil || c.rng.IntN(3) == 0 {
+		return image{size: n}
+	}
+	return imageOf(im.bytes()[:n])
 }
 
 // dir is what is left of a directory.

@@ -104,13 +104,13 @@ func (d *Disk) Create(path string, size int64, m mappedfile.Mapping) (mappedfile
 }
 
 // setLength gives a new file its length, durably. Until it is done the file is
-// empty, and a power cut may leave it with its length or without. d.mu is held,
-// but for a moment.
+// empty, and a power cut may leave it with any length. d.mu is held, but for a
+// moment.
 func (d *Disk) setLength(path string, f *file, size int64) error {
-	f.maybe = []image{{size: size}}
+	f.coming = &image{size: size}
 	d.mu.Unlock()
 	err := d.begin(OpSetLength, path)
-	f.maybe = nil
+	f.coming = nil
 	if err != nil {
 		parent, name, gone := d.root.place("remove", path)
 		if gone == nil && parent.names[name] == node(f) {
@@ -242,6 +242,9 @@ func (d *Disk) WriteFile(path string, data []byte) error {
 		f.maybe = append(f.maybe, image{}, half)
 		return struck
 	}
+	if err := d.beginContent(path, f, data); err != nil {
+		return err
+	}
 	if err := d.setContent(path, f, imageOf(data)); err != nil {
 		f.rest = image{}
 		f.maybe = append(f.maybe, image{})
@@ -253,6 +256,22 @@ func (d *Disk) WriteFile(path string, data []byte) error {
 	}
 	parent.sync()
 	return nil
+}
+
+// beginContent is the moment in WriteFile when the old content is gone from
+// memory and the new one is not durable: a kill leaves half of it, and a power
+// cut the old one, or a first part of the new one, or zeros of some length. d.mu
+// is held, but for that moment.
+func (d *Disk) beginContent(path string, f *file, data []byte) error {
+	im, half := imageOf(data), imageOf(data[:len(data)/2])
+	f.rest, f.coming = half, &im
+	d.mu.Unlock()
+	err := d.begin(OpSetContent, path)
+	f.coming = nil
+	if err != nil {
+		f.maybe = append(f.maybe, image{}, half)
+	}
+	return err
 }
 
 // setContent makes im the content of f, durably. d.mu is held.

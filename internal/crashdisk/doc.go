@@ -25,7 +25,11 @@
 //     they were then. Nothing else of the file: unlike fdatasync, a Flush here
 //     never does more than it was asked for.
 //   - A length: from Create on. In the middle of it (see OpSetLength) the file
-//     is there and empty, and a power cut leaves it with or without its length.
+//     is there and empty, and a power cut leaves it with any length up to the one
+//     it was to have.
+//   - The content of a WriteFile. In the middle of it (see OpSetContent) a power
+//     cut leaves what was there before, or any first part of the new content, or
+//     zeros in place of it.
 //   - A name, or that it is gone: after SyncDir of its directory. MkdirAll and
 //     WriteFile sync the directory that gained the entry.
 //

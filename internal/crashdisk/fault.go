@@ -40,12 +40,15 @@ const (
 	// OpMemory is Disk.Memory, and OpLockMemory Memory.Lock; their path is "".
 	OpMemory
 	OpLockMemory
+	// OpSetContent is the second half of WriteFile: the old content is gone,
+	// and the new one is not durable.
+	OpSetContent
 )
 
 var opNames = [...]string{
 	"create", "open", "flush", "reserve", "zero", "remove",
 	"writefile", "readfile", "syncdir", "mkdirall", "list", "lock",
-	"setlength", "write", "writerest", "memory", "lockmemory",
+	"setlength", "write", "writerest", "memory", "lockmemory", "setcontent",
 }
 
 // String is the operation's name in lower case.

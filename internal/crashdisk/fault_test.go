@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -380,7 +381,8 @@ func TestFailedCountsWhatFaultsStruck(t *testing.T) {
 	require.Zero(t, d.Failed(crashdisk.OpReserve))
 }
 
-// TestCrashInCreate: a file that is being made is there or not, empty or not.
+// TestCrashInCreate: a file that is being made is there or not, with any length
+// up to its own.
 func TestCrashInCreate(t *testing.T) {
 	t.Parallel()
 	d := crashdisk.New()
@@ -404,13 +406,16 @@ func TestCrashInCreate(t *testing.T) {
 			sizes[size]++
 		}
 	})
-	r, err := d.Create("d/f", page, mappedfile.Mapping{})
+	r, err := d.Create("d/f", 3*page, mappedfile.Mapping{})
 	require.NoError(t, err)
-	require.Len(t, r.Bytes(), page)
-	require.Len(t, sizes, 3)
-	require.NotZero(t, sizes[-1])
-	require.NotZero(t, sizes[0])
-	require.NotZero(t, sizes[page])
+	require.Len(t, r.Bytes(), 3*page)
+	for _, size := range []int64{-1, 0, page, 2 * page, 3 * page} {
+		require.NotZero(t, sizes[size], size)
+	}
+	require.Greater(t, len(sizes), 10, "and lengths in between")
+	for size := range sizes {
+		require.LessOrEqual(t, size, int64(3*page))
+	}
 
 	d.Observe(nil)
 	d.Inject(crashdisk.Fault{Op: crashdisk.OpSetLength})
@@ -419,4 +424,45 @@ func TestCrashInCreate(t *testing.T) {
 	entries, err := d.List("d")
 	require.NoError(t, err)
 	require.Len(t, entries, 1)
+}
+
+// TestCrashInWriteFile: what is there is the old content, or a first part of the
+// new one, or zeros of some length.
+func TestCrashInWriteFile(t *testing.T) {
+	t.Parallel()
+	d := crashdisk.New()
+	require.NoError(t, d.MkdirAll("d"))
+	require.NoError(t, d.WriteFile("d/f", []byte("old")))
+	const text = "12345678"
+	left := map[string]int{}
+	d.Observe(func(op crashdisk.Op, _ string) {
+		if op != crashdisk.OpSetContent {
+			return
+		}
+		killed := d.KillClone()
+		require.Equal(t, text[:4], string(read(t, killed, "d/f")))
+		for seed := range uint64(seeds) { // nobody has synced that
+			require.Contains(t, []string{"old", text[:4]}, string(read(t, killed.CrashClone(seed), "d/f")))
+		}
+		require.Equal(t, "old", string(read(t, d.DurableClone(), "d/f")))
+		for seed := range uint64(seeds) {
+			left[string(read(t, d.CrashClone(seed), "d/f"))]++
+		}
+	})
+	require.NoError(t, d.WriteFile("d/f", []byte(text)))
+	require.Equal(t, text, string(read(t, d.DurableClone(), "d/f")))
+	for _, want := range []string{"old", "", "1", text[:5], text, "\x00\x00\x00"} {
+		require.NotZero(t, left[want], "%q", want)
+	}
+	for got := range left {
+		zeros := strings.Trim(got, "\x00") == ""
+		require.True(t, got == "old" || strings.HasPrefix(text, got) || zeros && len(got) <= len(text), "%q", got)
+	}
+
+	d.Observe(nil)
+	d.Inject(crashdisk.Fault{Op: crashdisk.OpSetContent})
+	require.ErrorIs(t, d.WriteFile("d/f", []byte("never")), syscall.EIO)
+	require.Equal(t, "ne", string(read(t, d, "d/f")))
+	require.NoError(t, d.WriteFile("d/f", []byte("again")))
+	require.Equal(t, "again", string(read(t, d.CrashClone(1), "d/f")))
 }

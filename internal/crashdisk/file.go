@@ -26,6 +26,9 @@ type file struct {
 	// maybe holds contents that a power cut may leave instead of the durable
 	// one: what a failed WriteFile was about.
 	maybe []image
+	// coming is what a Create or a WriteFile under way is to make durable: a
+	// power cut leaves a first part of it, or the durable content.
+	coming *image
 	// dropped holds the pages that a failed flush lost, as they were then.
 	dropped map[int64]*page
 
@@ -160,9 +163,13 @@ func (f *file) drop(off, n int64) {
 // copyForKill is the file with everything that is in memory.
 func (f *file) copyForKill() *file {
 	f.owned = false
+	maybe := slices.Clone(f.maybe)
+	if f.coming != nil {
+		maybe = append(maybe, f.rest) // a WriteFile that was cut short is not synced
+	}
 	return &file{
 		modTime: f.modTime, rest: f.current(), durable: f.durable,
-		maybe: slices.Clone(f.maybe), dropped: maps.Clone(f.dropped),
+		maybe: maybe, dropped: maps.Clone(f.dropped),
 		blocks: slices.Clone(f.blocks), deleted: f.deleted,
 	}
 }
