@@ -165,6 +165,55 @@ func (q *Queue) correctMin(logMin message.Offset) error {
 	return nil
 }
 
+// FirstFrom returns where in the log the first message at or behind an offset of
+// the queue lies, and false when there is none. Below Min it is the one at Min.
+// For a damaged entry it is where its record lies at the earliest.
+func (q *Queue) FirstFrom(at message.QueueOffset) (off message.Offset, ok bool, err error) {
+	err = mappedfile.Guard(func() (err error) {
+		off, ok, err = q.firstFrom(int64(at))
+		return err
+	})
+	return off, ok, q.wrap(err)
+}
+
+func (q *Queue) firstFrom(at int64) (message.Offset, bool, error) {
+	for {
+		lo, hi := q.min.Load(), q.max.Load()
+		if at = max(at, lo); at >= hi {
+			return 0, false, nil
+		}
+		es, err := q.view(at, hi)
+		if errors.Is(err, ErrOffsetOutOfRange) && q.min.Load() > at {
+			continue // the file went meanwhile
+		}
+		if err != nil {
+			return 0, false, err
+		}
+		e, n := es.firstMessage()
+		switch {
+		case n == int64(es.Len()):
+			at += n
+		case e.Valid():
+			return e.Offset, true, nil
+		default:
+			before, _, err := q.lastValid(lo, at+n)
+			return before.End(), true, err
+		}
+	}
+}
+
+// firstMessage returns the first entry that is not blank, and how many are, and
+// releases them all.
+func (e Entries) firstMessage() (Entry, int64) {
+	defer e.Release()
+	for i := range e.Len() {
+		if u := e.At(i); !u.IsBlank() {
+			return u, int64(i)
+		}
+	}
+	return Entry{}, int64(e.Len())
+}
+
 // RemoveBefore removes the files from the front whose entries all name records
 // below logMin, never the last file, and then does CorrectMin. It returns how
 // many files went. What readers borrowed stays valid.

@@ -68,7 +68,7 @@ func (p *pending) recycle() {
 //
 // The errors are listed at ErrEmptyTopic and below it.
 func (s *Store) Append(ctx context.Context, m *message.Message) (AppendResult, error) {
-	if err := s.ready(ctx); err != nil {
+	if err := s.admit(ctx); err != nil {
 		return AppendResult{}, err
 	}
 	p := pendingPool.Get().(*pending)
@@ -80,7 +80,7 @@ func (s *Store) Append(ctx context.Context, m *message.Message) (AppendResult, e
 	}
 	r, err := s.log.Append(commitlog.Item{Record: p.buf, Sequence: q.seq, Step: p.msg.QueueStep()})
 	if err != nil && r.Size == 0 {
-		return AppendResult{}, s.storeError(err)
+		return AppendResult{}, s.fullNow(s.storeError(err))
 	}
 	s.counters.appendedMessages.Add(1)
 	s.counters.appendedBytes.Add(int64(r.Size))
@@ -101,7 +101,7 @@ func (s *Store) Append(ctx context.Context, m *message.Message) (AppendResult, e
 // with the exceptions that Append names; but a crash may keep the first few and
 // lose the others.
 func (s *Store) AppendBatch(ctx context.Context, msgs []*message.Message) ([]AppendResult, error) {
-	if err := s.ready(ctx); err != nil {
+	if err := s.admit(ctx); err != nil {
 		return nil, err
 	}
 	if len(msgs) == 0 {
@@ -116,7 +116,7 @@ func (s *Store) AppendBatch(ctx context.Context, msgs []*message.Message) ([]App
 	}
 	err = s.log.AppendBatch(p.items, p.results)
 	if err != nil && p.results[0].Size == 0 {
-		return nil, s.storeError(err)
+		return nil, s.fullNow(s.storeError(err))
 	}
 	for i, r := range p.results {
 		out[i].QueueOffset, out[i].Offset = r.QueueOffset, r.Offset
@@ -197,7 +197,15 @@ func (s *Store) Flush(ctx context.Context) error {
 	return s.storeError(s.log.Flush(ctx))
 }
 
-// ready says why an append can't begin.
+// admit says why a message can't be appended.
+func (s *Store) admit(ctx context.Context) error {
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	return s.diskRefusal()
+}
+
+// ready says why an append, or a flush, can't begin.
 func (s *Store) ready(ctx context.Context) error {
 	if s.closing.Load() {
 		return ErrClosed

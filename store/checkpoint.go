@@ -62,6 +62,7 @@ func (c *checkpointFile) close() error { return c.region.Close() }
 // checkpointLoop is the checkpointer's goroutine: it records from where a
 // recovery after a power cut has to read, and makes consumer offsets durable.
 func (s *Store) checkpointLoop(ctx context.Context) {
+	defer close(s.checkpointerDone)
 	points := time.NewTicker(s.o.CheckpointInterval)
 	defer points.Stop()
 	offsets := time.NewTicker(s.o.OffsetInterval)
@@ -73,6 +74,9 @@ func (s *Store) checkpointLoop(ctx context.Context) {
 			return
 		case <-points.C:
 			err = s.saveCheckpoint(false)
+		case reply := <-s.checkpoints:
+			err = s.saveCheckpoint(false)
+			reply <- err
 		case <-offsets.C:
 			err = s.syncMeta()
 		}
@@ -80,6 +84,21 @@ func (s *Store) checkpointLoop(ctx context.Context) {
 			s.poison(fmt.Errorf("checkpoint: %w", err))
 			return
 		}
+	}
+}
+
+// checkpointNow has the checkpointer save one: everything that is dispatched when
+// it is called is durable, and a recovery begins there or behind, when it returns
+// nil.
+func (s *Store) checkpointNow(ctx context.Context) error {
+	reply := make(chan error, 1)
+	select {
+	case s.checkpoints <- reply:
+		return <-reply
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-s.checkpointerDone:
+		return errors.Join(ErrClosed, s.Err())
 	}
 }
 
@@ -92,6 +111,7 @@ func (s *Store) syncMeta() error {
 		if s.unwritten.Swap(&err) == nil {
 			s.o.Logger.Warn("metadata waits for space", "error", err)
 			s.stallEvent(err)
+			s.kickRetention()
 		}
 		return nil
 	}

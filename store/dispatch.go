@@ -292,6 +292,7 @@ func (s *Store) stall(err error) {
 	if s.stalled.Swap(&err) == nil {
 		s.o.Logger.Warn("dispatcher waits for space", "error", err)
 		s.stallEvent(err)
+		s.kickRetention()
 	}
 }
 

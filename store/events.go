@@ -45,6 +45,15 @@ type Events struct {
 	// Stalled is called when the dispatcher can't go on, or the metadata can't be
 	// written, for want of space, and with nil when that goes on.
 	Stalled func(error)
+	// Expired is called for each file of the log that the retention removed, or
+	// tried to, with the reason.
+	Expired func(Expired)
+	// ExpireFailed is called when the retention could not do all that it meant
+	// to; the next pass tries again.
+	ExpireFailed func(error)
+	// Refused is called when appends are refused because the disk is used above
+	// RetentionOptions.Policy.RefuseAt, and with nil when they are taken again.
+	Refused func(error)
 	// Poisoned is called once, with what every later append returns.
 	Poisoned func(error)
 }

@@ -46,8 +46,9 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	s := &Store{
 		dir: dir, o: o,
-		encoder: message.Encoder{PropertyCRC: o.PropertyCRC == CRCWhole, MaxBodyLen: o.MaxBodyLen},
-		table:   newQueueTable(),
+		encoder:     message.Encoder{PropertyCRC: o.PropertyCRC == CRCWhole, MaxBodyLen: o.MaxBodyLen},
+		table:       newQueueTable(),
+		checkpoints: make(chan chan error), checkpointerDone: make(chan struct{}),
 	}
 	// Before anything is looked at that a running broker may be changing, and
 	// before anything is changed.
@@ -123,10 +124,12 @@ func (s *Store) open(fresh bool, start time.Time) error {
 	if f := s.o.Events.Recovered; f != nil {
 		f(s.recovery)
 	}
+	s.startRetention()
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.background.Go(func() { s.dispatchLoop(ctx, d) })
 	s.background.Go(func() { s.checkpointLoop(ctx) })
+	s.background.Go(func() { s.retentionLoop(ctx) })
 	return nil
 }
 
@@ -301,6 +304,7 @@ func (s *Store) onRoll(i commitlog.RollInfo) {
 	if i.Waited {
 		s.counters.rollsWaited.Add(1)
 	}
+	s.kickRetention()
 	if f := s.o.Events.Rolled; f != nil {
 		f(i)
 	}

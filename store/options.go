@@ -125,6 +125,10 @@ type Options struct {
 	// is part of message ids. The zero value means 127.0.0.1:10911.
 	StoreHost netip.AddrPort
 
+	// Retention says which files of the log expire, and when appends are
+	// refused because the disk is nearly full.
+	Retention RetentionOptions
+
 	// Logger gets what Events gets, in words; nil is silence.
 	Logger *slog.Logger
 	// Events are told what happens in the background.
@@ -187,6 +191,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Warmup, err = o.Warmup.withDefaults(o.WritePath); err != nil {
 		errs = append(errs, err)
 	}
+	o.Retention.check(bad)
 	if o.FlushTimeout == 0 {
 		o.FlushTimeout = DefaultFlushTimeout
 	}

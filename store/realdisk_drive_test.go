@@ -63,6 +63,7 @@ func (d *driver) open(mode string, _ int) (err error) {
 	}
 	o.FlushInterval, o.FlushLeastPages = 5*time.Millisecond, -1
 	o.CheckpointInterval, o.OffsetInterval = 5*time.Millisecond, 5*time.Millisecond
+	o.Retention.Policy.RefuseAt = -1 // up to the last block
 	d.s, err = store.Open(d.dir, o)
 	return err
 }

@@ -52,6 +52,8 @@ type Stats struct {
 	Stalled error
 	// Warmup is what was made present ahead of appends, and what was refused.
 	Warmup WarmupStats
+	// Retention is what expired, and how full the disk is.
+	Retention RetentionStats
 	// Recovery is what Open found and did.
 	Recovery Recovery
 }
@@ -74,6 +76,7 @@ func (s *Store) Stats() Stats {
 		Poisoned: s.Err(), Recovery: s.recovery, Warmup: s.warmupStats(),
 	}
 	st.Stalled = s.noSpace()
+	st.Retention = s.retentionStats()
 	return st
 }
 

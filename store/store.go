@@ -55,6 +55,11 @@ type Store struct {
 	checkpoint     *checkpointFile
 	flushAllQueues bool // the recovery kept entries that no flush covered
 	lastFlushTime  atomic.Int64
+	// Who needs a checkpoint now sends where it wants to be told.
+	checkpoints      chan chan error
+	checkpointerDone chan struct{} // closed when the checkpointer has ended
+
+	retainer retainer
 
 	stop       context.CancelFunc
 	background sync.WaitGroup
