@@ -12,8 +12,10 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
+	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/message"
 	"github.com/stelelog/stele/store"
+	"github.com/stelelog/stele/warmup"
 )
 
 // load is what is done to a store in one pass.
@@ -39,6 +41,10 @@ type pass struct {
 	dispatched time.Duration // until all of it was in the queues
 	flushes    int64
 	mallocs    uint64
+	faults     int64 // page faults of the process, less those of warming up
+	rolls      int64
+	longest    time.Duration // append that went on to a new file, if timed
+	warmup     store.WarmupStats
 	latency    *hdrhistogram.Histogram // nanoseconds an append, or a batch; nil if not timed
 }
 
@@ -56,6 +62,16 @@ const warmBatches = 64
 
 // measure opens a store in dir, puts the load on it and closes it.
 func measure(ctx context.Context, dir string, o store.Options, l load) (p *pass, err error) {
+	o.WritePath, o.Warmup, o.Flush = l.WritePath, l.Warmup, l.Case.Flush
+	warm := make(chan struct{}, 1)
+	o.Events.Warmed = func(i commitlog.WarmInfo) {
+		if i.Done && i.Base == 0 {
+			select {
+			case warm <- struct{}{}:
+			default:
+			}
+		}
+	}
 	s, err := store.Open(dir, o)
 	if err != nil {
 		return nil, err
@@ -65,22 +81,43 @@ func measure(ctx context.Context, dir string, o store.Options, l load) (p *pass,
 	for i := range producers {
 		producers[i] = newProducer(s, l, i)
 	}
-	if err := together(producers, func(p *producer) error { return p.warm(ctx) }); err != nil {
-		return nil, err
-	}
-	if err := s.Flush(ctx); err != nil {
-		return nil, err
-	}
-	if err := s.WaitDispatched(ctx, s.Stats().Appended); err != nil {
+	if err := l.begin(ctx, s, producers, warm); err != nil {
 		return nil, err
 	}
 	return l.run(ctx, s, producers)
+}
+
+// begin brings a new store to where it would be in the middle of its work: files
+// and queues are made, buffers have grown, and where whole files are warmed up
+// the first one is. With a load that waits for the disk, the zeros of that are on
+// disk too.
+func (l load) begin(ctx context.Context, s *store.Store, producers []*producer, warm <-chan struct{}) error {
+	if err := together(producers, func(p *producer) error { return p.warm(ctx) }); err != nil {
+		return err
+	}
+	if w := s.Stats().Warmup; w.Mode != warmup.Off && w.Window == 0 {
+		select {
+		case <-warm:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if l.durable || l.Case.Flush == store.FlushSync {
+			if err := producers[0].append(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	if err := s.Flush(ctx); err != nil {
+		return err
+	}
+	return s.WaitDispatched(ctx, s.Stats().Appended)
 }
 
 // run is the part that is measured.
 func (l load) run(ctx context.Context, s *store.Store, producers []*producer) (*pass, error) {
 	runtime.GC() // nobody pays for the garbage of what came before
 	before := s.Stats()
+	minor, major := faults()
 	var m0, m1 runtime.MemStats
 	runtime.ReadMemStats(&m0)
 	start := time.Now()
@@ -93,6 +130,7 @@ func (l load) run(ctx context.Context, s *store.Store, producers []*producer) (*
 		return nil, err
 	}
 	runtime.ReadMemStats(&m1)
+	minor1, major1 := faults()
 	if err := s.WaitDispatched(ctx, s.Stats().Appended); err != nil {
 		return nil, err
 	}
@@ -104,11 +142,17 @@ func (l load) run(ctx context.Context, s *store.Store, producers []*producer) (*
 		bytes:    after.AppendedBytes - before.AppendedBytes,
 		flushes:  after.Flushes - before.Flushes,
 		mallocs:  m1.Mallocs - m0.Mallocs,
+		rolls:    after.Rolls - before.Rolls,
+		warmup:   after.Warmup,
 	}
+	warmed, was := after.Warmup.Done, before.Warmup.Done
+	p.faults = max(0, minor1-minor+major1-major-
+		(warmed.MinorFaults-was.MinorFaults)-(warmed.MajorFaults-was.MajorFaults))
 	if l.timed {
 		p.latency = newHistogram()
 		for _, pr := range producers {
 			p.latency.Merge(pr.latency)
+			p.longest = max(p.longest, pr.longest)
 		}
 	}
 	return p, nil
@@ -138,6 +182,9 @@ type producer struct {
 	batch   []*message.Message
 	batches int // to append
 	latency *hdrhistogram.Histogram
+	longest time.Duration // of the appends that went on to a new file
+	rolled  bool          // the last append did
+	size    int64         // of a file
 }
 
 func newProducer(s *store.Store, l load, index int) *producer {
@@ -157,15 +204,20 @@ func newProducer(s *store.Store, l load, index int) *producer {
 	if l.timed {
 		p.latency = newHistogram()
 	}
+	if s != nil {
+		p.size = s.Stats().FileSize
+	}
 	return p
 }
 
 func (p *producer) append(ctx context.Context) error {
 	if len(p.batch) == 1 {
-		_, err := p.s.Append(ctx, p.batch[0])
+		r, err := p.s.Append(ctx, p.batch[0])
+		p.rolled = int64(r.Offset)%p.size == 0
 		return err
 	}
-	_, err := p.s.AppendBatch(ctx, p.batch)
+	r, err := p.s.AppendBatch(ctx, p.batch)
+	p.rolled = len(r) > 0 && int64(r[0].Offset)%p.size == 0
 	return err
 }
 
@@ -215,8 +267,12 @@ func (p *producer) produceTimed(ctx context.Context, start time.Time) error {
 		if err := p.append(ctx); err != nil {
 			return err
 		}
+		took := time.Since(start) - from
 		// It fails only for a value above longest, which no append lives to see.
-		_ = p.latency.RecordValue(max(1, int64(time.Since(start)-from)))
+		_ = p.latency.RecordValue(max(1, int64(took)))
+		if p.rolled {
+			p.longest = max(p.longest, took)
+		}
 	}
 	return nil
 }

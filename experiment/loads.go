@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"github.com/stelelog/stele/store"
+	"github.com/stelelog/stele/warmup"
 )
 
 // loads is an experiment that puts loads on stores: append and flush.
@@ -30,7 +32,9 @@ type result struct {
 	Case
 	messages, perSecond, mbPerSecond, dispatched, allocs []float64
 	floor, ratio, perSync                                []float64
+	faults                                               []float64
 	latency                                              []*hdrhistogram.Histogram
+	warmup                                               store.WarmupStats
 }
 
 func (e *loads) run(ctx context.Context) (*Report, error) {
@@ -66,7 +70,7 @@ func (e *loads) step(ctx context.Context, dir string, i int, keep bool) error {
 	l := e.config.load(k)
 	l.durable = e.durable
 	fileSize := e.config.fileSize(l)
-	o := store.Options{Flush: k.Flush, WritePath: k.WritePath, FileSize: fileSize}
+	o := store.Options{FileSize: fileSize}
 
 	// Where an append waits for a disk, or for its turn, a look at the clock is
 	// nothing, and one pass tells both.
@@ -117,11 +121,13 @@ func (e *loads) floor(ctx context.Context, dir string, p *pass, k Case, fileSize
 		return copyFloor(ctx, dir, n, min(p.bytes, fileSize))
 	}
 	perSync := p.bytes / max(1, p.flushes)
+	// A file that was warmed up as a whole has been written once.
+	written := p.warmup.Mode != warmup.Off && p.warmup.Window == 0
 	limit := min(e.config.load(k).duration, syncTime)
 	if limit == 0 {
 		limit = syncTime
 	}
-	syncs, err := syncFloor(ctx, dir, perSync, fileSize, false, max(p.flushes, 3), limit)
+	syncs, err := syncFloor(ctx, dir, perSync, fileSize, written, max(p.flushes, 3), limit)
 	return syncs * float64(perSync) / float64(n), err
 }
 
@@ -145,6 +151,8 @@ func (r *result) add(p *pass, latency *hdrhistogram.Histogram, floor float64) {
 	r.dispatched = append(r.dispatched, float64(p.messages)/p.dispatched.Seconds())
 	r.allocs = append(r.allocs, float64(p.mallocs)/float64(p.messages))
 	r.perSync = append(r.perSync, float64(p.bytes)/float64(max(1, p.flushes)))
+	r.faults = append(r.faults, float64(p.faults))
+	r.warmup = p.warmup
 	r.floor = append(r.floor, floor)
 	r.ratio = append(r.ratio, p.perSecond()/floor)
 	r.latency = append(r.latency, latency)
@@ -179,6 +187,7 @@ var loadColumns = []Column{
 	{Name: "msgsPerSecMax"},
 	{Name: "floorSpread"},
 	{Name: "bytesPerSync"},
+	{Name: "faults"},
 	{Name: "rate"},
 	{Name: "rounds"},
 }
@@ -202,7 +211,7 @@ func (e *loads) fill(r *Report, labels []string) {
 		Value: "msgsPerSec", Low: "msgsPerSecMin", High: "msgsPerSecMax", Floor: "floorMsgsPerSec",
 		Title: "Throughput", Unit: "messages/s",
 	}
-	r.Notes = e.notes(r)
+	r.Notes, r.Warnings = e.notes(r), e.refusals()
 	r.noise(floors)
 }
 
@@ -212,13 +221,36 @@ func (r *result) row(name string, floor spread, rate float64) []any {
 	median := func(v []float64, digits int) any { return rounded(spreadOf(v).median, digits) }
 	return []any{
 		name, int64(spreadOf(r.messages).median), int64(r.Size), int64(r.Producers), int64(r.Batch),
-		r.Flush.String(), r.WritePath.String(), "off",
+		r.Flush.String(), r.WritePath.String(), r.warmedUp(),
 		rounded(perSecond.median, 0), median(r.mbPerSecond, 2), median(r.dispatched, 0),
 		at(50), at(99), at(99.9), at(99.99), at(100),
 		median(r.allocs, 3), rounded(floor.median, 0), rounded(perSecond.median/floor.median, 6),
 		rounded(ratio.low, 6), rounded(ratio.high, 6), rounded(perSecond.low, 0), rounded(perSecond.high, 0),
-		rounded(floor.relative(), 3), median(r.perSync, 0), rate, int64(len(r.perSecond)),
+		rounded(floor.relative(), 3), median(r.perSync, 0), median(r.faults, 0), rate, int64(len(r.perSecond)),
 	}
+}
+
+// warmedUp names what the store did, which is less than was asked for where the
+// system refused or the write path needs none.
+func (r *result) warmedUp() string {
+	o := store.WarmupOptions{Mode: r.warmup.Mode, Window: r.warmup.Window}
+	if o.Mode != warmup.Off {
+		o.Lock, o.Advise = r.Warmup.Lock, r.Warmup.Advise
+	}
+	return warmupName(o)
+}
+
+// refusals are what the system would not do for the warm-up, each once.
+func (e *loads) refusals() []string {
+	var all []string
+	for i := range e.results {
+		for _, refused := range e.results[i].warmup.Done.Refused {
+			if text := "warm-up refused: " + refused.Error(); !slices.Contains(all, text) {
+				all = append(all, text)
+			}
+		}
+	}
+	return all
 }
 
 // notes say how the figures came about.

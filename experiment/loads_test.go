@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/stelelog/stele/store"
+	"github.com/stelelog/stele/warmup"
 )
 
 // quick is a schedule of one round in a directory of the test's.
@@ -99,6 +100,21 @@ func TestAppendRate(t *testing.T) {
 	requireEmpty(t, s.Dir)
 }
 
+// TestWhatWasWarmedUp holds that a row says what the store did.
+func TestWhatWasWarmedUp(t *testing.T) {
+	t.Parallel()
+	r, err := Append(t.Context(), AppendConfig{Schedule: quick(t), Messages: 500, FileSize: 256 << 10, Matrix: Matrix{
+		Sizes: []int{1000}, WritePaths: []store.WritePath{store.WriteMmap, store.WritePool},
+		Warmups: []store.WarmupOptions{{Mode: warmup.Off}, {Mode: warmup.Touch}, {Mode: warmup.Populate}, {}},
+	}})
+	require.NoError(t, err)
+	var names []any
+	for i := range r.Rows {
+		names = append(names, requireRow(t, r, i)["warmup"])
+	}
+	require.Equal(t, []any{"off", "touch", "populate", "window", "off"}, names)
+}
+
 // TestDue holds that the producers share the rate and take turns.
 func TestDue(t *testing.T) {
 	t.Parallel()
@@ -152,7 +168,7 @@ func TestCasesAndLabels(t *testing.T) {
 	m := Matrix{
 		Sizes: []int{10, 2048}, Producers: []int{1, 2}, Batches: []int{8}, Flush: []store.FlushMode{store.FlushSync, store.FlushAsync},
 		WritePaths: []store.WritePath{store.WriteMmap},
-	}
+	}.or(Matrix{})
 	var labels []string
 	for _, c := range m.cases() {
 		labels = append(labels, m.label(c))
@@ -163,8 +179,21 @@ func TestCasesAndLabels(t *testing.T) {
 	}, labels)
 	one := Matrix{Sizes: []int{10}, Producers: []int{1}, Batches: []int{1}, Flush: []store.FlushMode{store.FlushSync}}
 	one.WritePaths = []store.WritePath{store.WritePool}
+	one = one.or(Matrix{})
 	require.Equal(t, "10 B", one.label(one.cases()[0]))
 	require.Equal(t, store.WritePool, one.cases()[0].WritePath)
+
+	// What only the mapping knows makes no more cases of the others.
+	warm := Matrix{
+		Sizes: []int{10}, Producers: []int{1}, Batches: []int{1}, Flush: []store.FlushMode{store.FlushSync},
+		WritePaths: []store.WritePath{store.WriteMmap, store.WriteFile},
+		Warmups:    []store.WarmupOptions{{Mode: warmup.Off}, {Mode: warmup.Populate, Lock: true, Advise: warmup.Random}, {}},
+	}
+	labels = nil
+	for _, c := range warm.cases() {
+		labels = append(labels, warm.label(c))
+	}
+	require.Equal(t, []string{"mmap, off", "mmap, populate+lock+random", "mmap, window", "file"}, labels)
 }
 
 func TestDurationEndsAPass(t *testing.T) {

@@ -5,9 +5,11 @@ package experiment
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/stelelog/stele/store"
+	"github.com/stelelog/stele/warmup"
 )
 
 // Case is one way to append.
@@ -17,6 +19,7 @@ type Case struct {
 	Batch     int // messages that are appended together
 	Flush     store.FlushMode
 	WritePath store.WritePath
+	Warmup    store.WarmupOptions
 }
 
 // Matrix spans cases: every combination of what its fields list. An empty field
@@ -28,6 +31,10 @@ type Matrix struct {
 	Flush     []store.FlushMode
 	// WritePaths are how the bytes get into the log's files.
 	WritePaths []store.WritePath
+	// Warmups are what is made present ahead of appends. Only files that are
+	// written through their mapping are warmed up, so the other write paths make
+	// one case of all of them.
+	Warmups []store.WarmupOptions
 }
 
 // or fills in the empty fields of m.
@@ -37,6 +44,7 @@ func (m Matrix) or(def Matrix) Matrix {
 	fill(&m.Batches, def.Batches)
 	fill(&m.Flush, def.Flush)
 	fill(&m.WritePaths, def.WritePaths)
+	fill(&m.Warmups, []store.WarmupOptions{{}})
 	return m
 }
 
@@ -75,7 +83,10 @@ func (m Matrix) cases() []Case {
 	cases = each(cases, m.Sizes, func(c *Case, v int) { c.Size = v })
 	cases = each(cases, m.Producers, func(c *Case, v int) { c.Producers = v })
 	cases = each(cases, m.Batches, func(c *Case, v int) { c.Batch = v })
-	return each(cases, m.WritePaths, func(c *Case, v store.WritePath) { c.WritePath = v })
+	cases = each(cases, m.WritePaths, func(c *Case, v store.WritePath) { c.WritePath = v })
+	cases = each(cases, m.Warmups, func(c *Case, v store.WarmupOptions) { c.Warmup = v })
+	first := m.Warmups[0]
+	return slices.DeleteFunc(cases, func(c Case) bool { return c.WritePath != store.WriteMmap && c.Warmup != first })
 }
 
 // each makes as many cases of every case as there are values.
@@ -104,6 +115,9 @@ func (m Matrix) label(c Case) string {
 	add(len(m.Producers), plural(c.Producers, "producer"))
 	add(len(m.Batches), "batch "+fmt.Sprint(c.Batch))
 	add(len(m.WritePaths), c.WritePath.String())
+	if c.WritePath == store.WriteMmap {
+		add(len(m.Warmups), warmupName(c.Warmup))
+	}
 	if len(parts) == 0 {
 		return formatBytes(int64(c.Size))
 	}
@@ -115,4 +129,25 @@ func plural(n int, what string) string {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// warmupName names a warm-up: off, touch or populate for whole files, window for
+// what is kept ahead of the write position; then what else is asked for.
+func warmupName(o store.WarmupOptions) string {
+	name := o.Mode.String()
+	switch {
+	case o.Mode == warmup.Off:
+		return name
+	case o.Window > 0 && o.Mode == warmup.Touch:
+		name = "touch-window"
+	case o.Window > 0 || o.Mode == warmup.Default:
+		name = "window"
+	}
+	if o.Lock {
+		name += "+lock"
+	}
+	if o.Advise != warmup.NoAdvice {
+		name += "+" + o.Advise.String()
+	}
+	return name
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/stelelog/stele/experiment"
 	"github.com/stelelog/stele/store"
+	"github.com/stelelog/stele/warmup"
 )
 
 func (a *app) benchCommand() *cobra.Command {
@@ -34,7 +35,7 @@ between rounds says how much to believe.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.benchAppendCommand(), a.benchFlushCommand(), a.benchRecoverCommand())
+	cmd.AddCommand(a.benchAppendCommand(), a.benchFlushCommand(), a.benchWarmupCommand(), a.benchRecoverCommand())
 	return cmd
 }
 
@@ -224,6 +225,8 @@ type loadFlags struct {
 	batches   listOf[count]
 	flush     listOf[flushMode]
 	paths     listOf[writePath]
+	warmup    listOf[warmupMode]
+	lock      bool
 	messages  int
 	duration  time.Duration
 	fileSize  size
@@ -240,6 +243,8 @@ func (f *loadFlags) add(cmd *cobra.Command, sizes, producers, flush string) {
 	list(newListValue[*count](&f.batches), "batch", "numbers of messages that are appended together", "1")
 	list(newListValue[*flushMode](&f.flush), "flush", "when an append returns: async (in memory), sync (on disk)", flush)
 	list(newListValue[*writePath](&f.paths), "write-path", "how bytes get into the log's files: mmap, pool, file", "mmap")
+	list(newListValue[*warmupMode](&f.warmup), "warmup", warmupUsage, "window")
+	fl.BoolVar(&f.lock, "lock", false, "lock what is warmed up in memory")
 	fl.IntVar(&f.messages, "messages", 0, "messages in each pass, at most (default 128 MiB of bodies, a million at most)")
 	fl.Var(&f.fileSize, "file-size", "size of the commit log files (default what a pass needs, 1 GiB at most)")
 	f.benchFlags.add(cmd)
@@ -258,6 +263,9 @@ func (f *loadFlags) matrix() experiment.Matrix {
 	}
 	for _, p := range f.paths {
 		m.WritePaths = append(m.WritePaths, store.WritePath(p))
+	}
+	for _, w := range f.warmup {
+		m.Warmups = append(m.Warmups, w.options(f.lock, warmup.NoAdvice))
 	}
 	for _, mode := range f.flush {
 		m.Flush = append(m.Flush, mode.mode())
