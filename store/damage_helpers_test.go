@@ -157,6 +157,7 @@ func victimOptions(v *victim) store.Options {
 	}
 	if v.stele {
 		o.FileSize, o.QueueFileSize = fileSize, queueFileSize
+		o.TimeIndex.Stretch = 4096
 	}
 	return o
 }

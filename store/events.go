@@ -10,6 +10,7 @@ import (
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/consumequeue"
 	"github.com/stelelog/stele/message"
+	"github.com/stelelog/stele/timeindex"
 	"github.com/stelelog/stele/topicmeta"
 )
 
@@ -40,6 +41,10 @@ type Events struct {
 	// message, each time that a fetch meets it. The message is searched for in
 	// the log, and returned if it is found.
 	DamagedEntry func(*consumequeue.EntryError)
+	// DamagedTimeIndex is called for a part of the time index that can't be
+	// believed: by Open, and once when a search meets one. It is searched
+	// without, and filled in from the log by Open.
+	DamagedTimeIndex func(*timeindex.DamageError)
 	// Skipped is called for a record that was not put in a queue, and why.
 	Skipped func(off message.Offset, reason error)
 	// Stalled is called when the dispatcher can't go on, or the metadata can't be

@@ -166,7 +166,7 @@ func (s *Store) openFiles() error {
 	if n := len(s.recovery.Unfinished); n > 0 {
 		s.o.Logger.Warn("files that a crash left unfinished were removed", "files", n, "first", s.recovery.Unfinished[0])
 	}
-	return nil
+	return s.openTimeIndex()
 }
 
 func (s *Store) openMeta() (err error) {

@@ -129,6 +129,9 @@ type Options struct {
 	// refused because the disk is nearly full.
 	Retention RetentionOptions
 
+	// TimeIndex is about the index that OffsetAt searches.
+	TimeIndex TimeIndexOptions
+
 	// Logger gets what Events gets, in words; nil is silence.
 	Logger *slog.Logger
 	// Events are told what happens in the background.
@@ -192,6 +195,7 @@ func (o Options) withDefaults() (Options, error) {
 		errs = append(errs, err)
 	}
 	o.Retention.check(bad)
+	o.TimeIndex.check(bad)
 	if o.FlushTimeout == 0 {
 		o.FlushTimeout = DefaultFlushTimeout
 	}

@@ -112,7 +112,7 @@ func (p *player) say(format string, args ...any) {
 // steps are the steps that need an open store, and are done beside a trap.
 var steps = map[verb]func(*player, *rand.Rand){
 	doAppend: (*player).doAppend, doBatch: (*player).doBatch, doBurst: (*player).doBurst, doFlush: (*player).doFlush,
-	doFetch: (*player).doFetch, doFollow: (*player).doFollow, doGet: (*player).doGet, doTagged: (*player).doTagged,
+	doFetch: (*player).doFetch, doFollow: (*player).doFollow, doGet: (*player).doGet, doTagged: (*player).doTagged, doAt: (*player).doAt,
 	doCommit: (*player).doCommit, doOffsets: (*player).doOffsets, doTopic: (*player).doTopic,
 	doWriteback: (*player).doWriteback, doPass: (*player).doPass,
 }
@@ -149,6 +149,10 @@ func (p *player) step(st step) {
 	case doRmQueues, doRmStele:
 		if p.s == nil {
 			p.remove(st.do)
+		}
+	case doRmTimes:
+		if p.s == nil {
+			p.removeTimes(rng)
 		}
 	default:
 		p.t.Errorf("no verb %q", st.do)
@@ -319,6 +323,10 @@ func (p *player) open(rng *rand.Rand) {
 	}
 	if rng.IntN(2) == 0 {
 		o.OffsetInterval = time.Duration(1+rng.IntN(5)) * time.Millisecond
+	}
+	o.TimeIndex.Stretch = 1024 // else no history gets beyond the first entry
+	if rng.IntN(12) == 0 {
+		o.TimeIndex.Stretch = 512
 	}
 	p.flushes = p.on.disk.Failed(crashdisk.OpFlush)
 	p.hurt = p.faulty

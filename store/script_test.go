@@ -25,6 +25,7 @@ const (
 	doOpen     verb = "open"
 	doRmQueues verb = "rmqueues" // the consume queues are gone
 	doRmStele  verb = "rmstele"  // Stele's own directory is gone
+	doRmTimes  verb = "rmtimes"  // the time index is gone, or damaged
 
 	// With.
 	doAppend    verb = "append"
@@ -35,6 +36,7 @@ const (
 	doFollow    verb = "follow"
 	doGet       verb = "get"
 	doTagged    verb = "tagged"  // a fetch by tag
+	doAt        verb = "at"      // a search by time
 	doCommit    verb = "commit"  // a consumer offset
 	doOffsets   verb = "offsets" // SyncOffsets
 	doTopic     verb = "topic"
@@ -96,7 +98,7 @@ func weighted(counts map[verb]int) (all []verb) {
 
 var (
 	useVerbs = weighted(map[verb]int{
-		doAppend: 40, doBatch: 8, doBurst: 4, doFlush: 5, doFetch: 6, doFollow: 3, doGet: 3, doTagged: 3,
+		doAppend: 40, doBatch: 8, doBurst: 4, doFlush: 5, doFetch: 6, doFollow: 3, doGet: 3, doTagged: 3, doAt: 3,
 		doCommit: 6, doOffsets: 2, doTopic: 1, doWriteback: 6, doRest: 8, doPass: 8,
 	})
 	endVerbs = weighted(map[verb]int{doClose: 3, doKill: 3, doCut: 4})
@@ -147,6 +149,9 @@ func newScript(k kind, seed uint64) script {
 		}
 		if rng.IntN(20) == 0 {
 			add(doRmStele)
+		}
+		if rng.IntN(12) == 0 {
+			add(doRmTimes)
 		}
 	}
 	return sc

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 
 	"github.com/stelelog/stele/message"
+	"github.com/stelelog/stele/timeindex"
 )
 
 // counters are moved on the paths that they count.
@@ -46,6 +47,9 @@ type Stats struct {
 	RollsWaited                     int64 // the next file was not ready
 	Pool                            PoolStats
 
+	// TimeIndex is what the time index holds.
+	TimeIndex timeindex.Stats
+
 	// Poisoned is what appends return after a background failure, or nil.
 	Poisoned error
 	// Stalled is why the dispatcher or the metadata waits for space, or nil.
@@ -73,7 +77,7 @@ func (s *Store) Stats() Stats {
 		DispatchedRecords: c.dispatchedRecords.Load(), SkippedRecords: c.skippedRecords.Load(),
 		Fetches: c.fetches.Load(), FetchedMessages: c.fetchedMessages.Load(), FetchedBytes: c.fetchedBytes.Load(),
 		Flushes: c.flushes.Load(), Commits: s.log.Commits(), Pool: s.poolStats(), Rolls: c.rolls.Load(), RollsWaited: c.rollsWaited.Load(),
-		Poisoned: s.Err(), Recovery: s.recovery, Warmup: s.warmupStats(),
+		Poisoned: s.Err(), Recovery: s.recovery, Warmup: s.warmupStats(), TimeIndex: s.times.Stats(),
 	}
 	st.Stalled = s.noSpace()
 	st.Retention = s.retentionStats()

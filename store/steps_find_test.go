@@ -6,11 +6,16 @@ package store_test
 import (
 	"context"
 	"math/rand/v2"
+	"path"
+	"slices"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
 	"github.com/stelelog/stele/store"
+	"github.com/stelelog/stele/timeindex"
 )
 
 // red is the only tag that messages of a history have.
@@ -71,4 +76,69 @@ func (p *player) verifyFinds() {
 			b.Release()
 		}
 	}
+	ends := p.s.Stats()
+	for i, e := range p.entries {
+		if i%7 == 0 || i == len(p.entries)-1 {
+			p.offsetAt(e.StoreTime)
+			p.offsetAt(e.StoreTime + 1)
+		}
+	}
+	p.offsetAt(0)
+	if ends.TimeIndex.Entries > 0 && ends.Appended-ends.Min <= timeindex.DefaultRebuild {
+		require.LessOrEqual(p.t, ends.TimeIndex.From, p.entries[0].Offset, "the time index lacks the beginning")
+	}
+}
+
+// doAt searches the log by time.
+func (p *player) doAt(rng *rand.Rand) {
+	if len(p.entries) > 0 {
+		p.offsetAt(p.entries[rng.IntN(len(p.entries))].StoreTime + rng.Int64N(3) - 1)
+	}
+}
+
+// offsetAt requires that a search by time finds the first message that was stored
+// then or later, if it is in its queue already.
+func (p *player) offsetAt(ms int64) {
+	before := p.s.Dispatched()
+	at, err := p.s.OffsetAt(time.UnixMilli(ms))
+	if err != nil {
+		require.True(p.t, p.blind, "offset at %d: %v", ms, err)
+		return
+	}
+	i := slices.IndexFunc(p.entries, func(e entry) bool { return e.StoreTime >= ms })
+	switch {
+	case i >= 0 && p.entries[i].end() <= before:
+		require.Equal(p.t, p.entries[i].Offset, at, "offset at %d", ms)
+	case i >= 0:
+		require.LessOrEqual(p.t, at, p.entries[i].Offset, "offset at %d", ms)
+		fallthrough
+	default:
+		require.GreaterOrEqual(p.t, at, before, "offset at %d", ms)
+	}
+}
+
+// removeTimes takes the time index away, or damages it.
+func (p *player) removeTimes(rng *rand.Rand) {
+	dir := root + "/stele/" + timeindex.DirName
+	files, err := p.on.disk.List(dir)
+	if err != nil || p.faulty || len(files) == 0 {
+		return
+	}
+	p.disarm()
+	if rng.IntN(2) == 0 {
+		p.say("remove %s", dir)
+		removeTree(p.t, p.on.disk, dir)
+		return
+	}
+	file := path.Join(dir, files[rng.IntN(len(files))].Name)
+	r, err := p.on.disk.Open(file, mappedfile.Mapping{})
+	require.NoError(p.t, err)
+	at := rng.IntN(len(r.Bytes()) / 4)
+	p.say("damage %s from %d on", file, at)
+	require.NoError(p.t, r.Reserve(0, int64(len(r.Bytes()))))
+	for i := range r.Bytes()[at:] {
+		r.Bytes()[at+i] ^= byte(rng.Uint32())
+	}
+	require.NoError(p.t, r.Flush(0, int64(len(r.Bytes()))))
+	require.NoError(p.t, r.Close())
 }

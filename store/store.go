@@ -18,6 +18,7 @@ import (
 	"github.com/stelelog/stele/internal/watermark"
 	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
+	"github.com/stelelog/stele/timeindex"
 	"github.com/stelelog/stele/topicmeta"
 	"github.com/stelelog/stele/warmup"
 )
@@ -41,6 +42,7 @@ type Store struct {
 	table       *queueTable
 	derived     []derived // set by Open
 	counters    counters
+	times       *timeindex.Index
 
 	dispatched watermark.Mark
 	stalled    atomic.Pointer[error] // the dispatcher waits for space

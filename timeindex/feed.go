@@ -81,21 +81,9 @@ func (x *Index) resume(from, lo message.Offset, log Log) (message.Offset, bool, 
 	} else if headErr == nil && stretch != x.o.Stretch {
 		return 0, false, nil
 	}
-	slot := min((int64(from)-1)/x.o.Stretch, firstSlot(last)+perFile-1)
-	var e entry
-	for tries := 0; ; slot-- {
-		var ok bool
-		if slot < x.begin.Load() || tries == candidates {
-			return 0, false, nil
-		}
-		if e, ok = x.read(slot); !ok || e.offset >= from {
-			continue
-		}
-		if err := agrees(log, e); err == nil {
-			break
-		} else if tries++; tries == 1 {
-			x.damagedSlot(slot, err)
-		}
+	slot, e, ok := x.lastGood(min((int64(from)-1)/x.o.Stretch, firstSlot(last)+perFile-1), from, log)
+	if !ok {
+		return 0, false, nil
 	}
 	slot, e = x.whole(slot, e, from)
 	x.skipUnwritten(slot)
@@ -114,6 +102,42 @@ func (x *Index) resume(from, lo message.Offset, log Log) (message.Offset, bool, 
 		return e.offset, true, nil
 	}
 	return e.offset, true, x.head(x.files.Last())
+}
+
+// lastGood returns the last entry at or before a slot that names a record below
+// from, and that the log agrees with.
+func (x *Index) lastGood(slot int64, from message.Offset, log Log) (int64, entry, bool) {
+	torn := 0
+	for tries := 0; slot >= x.begin.Load() && tries < candidates; slot-- {
+		e, ok := x.read(slot)
+		if !ok && x.written(slot) {
+			// A killed process may have been writing it, but no two.
+			if torn++; torn == 2 {
+				x.damagedSlot(slot, errSlot)
+			}
+		}
+		if !ok || e.offset >= from {
+			continue
+		}
+		err := agrees(log, e)
+		if err == nil {
+			return slot, e, true
+		}
+		if tries++; tries == 1 {
+			x.damagedSlot(slot, err)
+		}
+	}
+	return 0, entry{}, false
+}
+
+// written reports whether a slot holds anything.
+func (x *Index) written(slot int64) bool {
+	v, err := x.files.View(position(slot), entrySize)
+	if err != nil {
+		return false
+	}
+	defer v.Release()
+	return !allZero(v.Bytes())
 }
 
 // head writes the header of a file, the last one.

@@ -26,12 +26,12 @@ const (
 	version = 1
 )
 
-// DefaultStretch is the length of a stretch in bytes, MinStretch the shortest
-// that is allowed.
+// DefaultStretch is the length of a stretch in bytes; MinStretch and MaxStretch
+// bound it.
 const (
 	DefaultStretch = 256 << 10
 	MinStretch     = 512
-	maxStretch     = 1 << 30
+	MaxStretch     = 1 << 30
 )
 
 // What is wrong with an index.
@@ -80,7 +80,7 @@ func decodeHeader(b []byte) (stretch int64, err error) {
 		return 0, fmt.Errorf("%w: its checksum is wrong", errHeader)
 	}
 	stretch = int64(binary.BigEndian.Uint64(b[16:]))
-	if stretch < MinStretch || stretch > maxStretch {
+	if stretch < MinStretch || stretch > MaxStretch {
 		return 0, fmt.Errorf("%w: a stretch of %d bytes", errHeader, stretch)
 	}
 	return stretch, nil

@@ -70,8 +70,8 @@ func Open(o Options) (*Index, error) {
 	if o.Rebuild == 0 {
 		o.Rebuild = DefaultRebuild
 	}
-	if o.Stretch < MinStretch || o.Stretch > maxStretch {
-		return nil, fmt.Errorf("time index: a stretch of %d bytes, between %d and %d", o.Stretch, MinStretch, maxStretch)
+	if o.Stretch < MinStretch || o.Stretch > MaxStretch {
+		return nil, fmt.Errorf("time index: a stretch of %d bytes, between %d and %d", o.Stretch, MinStretch, MaxStretch)
 	}
 	x := &Index{o: o, headed: -1, flushed: -1}
 	var file *mappedfile.FileError
@@ -213,9 +213,14 @@ func (x *Index) lastBelow(end int64) int64 {
 }
 
 func (x *Index) damaged(path string, at int64, cause error) {
-	if x.o.Damaged != nil {
-		x.o.Damaged(&DamageError{Path: path, At: at, Cause: cause})
+	if x.o.Damaged == nil {
+		return
 	}
+	var e *DamageError
+	if !errors.As(cause, &e) {
+		e = &DamageError{Path: path, At: at, Cause: cause}
+	}
+	x.o.Damaged(e)
 }
 
 // damagedSlot reports a slot, the first one only.

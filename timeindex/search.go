@@ -32,17 +32,15 @@ type Found struct {
 	// Offset is where the record begins, when OK; else the end of the search.
 	Offset message.Offset
 	OK     bool
-	// From is where the scan began.
-	From message.Offset
-	// Indexed says that an entry of the index told so.
+	// From is where the scan began, Scanned how many bytes of the log it took.
+	From    message.Offset
+	Scanned int64
+	// Indexed says that an entry of the index told where to begin.
 	Indexed bool
 	// Entries and Headers are how many entries of the index, and first records
 	// of log files, were looked at.
 	Entries, Headers int
 }
-
-// Scanned is how many bytes of the log the search went through.
-func (f Found) Scanned() int64 { return int64(max(0, f.Offset-f.From)) }
 
 // Search finds the first record below to, in the order of the log, that was
 // stored at ms (milliseconds since the Unix epoch) or later. x may be nil; the
@@ -74,11 +72,34 @@ func Search(ctx context.Context, log Log, x *Index, to message.Offset, ms int64)
 			return found, err
 		}
 	}
-	at, ok, err := log.FirstStoredAt(ctx, found.From, to, ms)
-	if ok {
-		found.Offset, found.OK = at, true
+	bound = max(min(bound, to), found.From)
+	err := found.scan(ctx, log, bound, ms)
+	if err != nil || found.OK || bound >= to {
+		return found, err
+	}
+	// The record that was stored at ms or later, and that the next entry knows
+	// of, is damaged.
+	found.From = bound
+	err = mappedfile.Guard(func() error {
+		byFiles(log, starts, to, ms, &found)
+		return nil
+	})
+	if err == nil {
+		err = found.scan(ctx, log, to, ms)
 	}
 	return found, err
+}
+
+// scan looks through the log from found.From up to an offset.
+func (f *Found) scan(ctx context.Context, log Log, to message.Offset, ms int64) error {
+	at, ok, err := log.FirstStoredAt(ctx, f.From, to, ms)
+	if !ok {
+		f.Scanned += int64(max(0, to-f.From))
+		return err
+	}
+	f.Scanned += int64(at - f.From)
+	f.Offset, f.OK = at, true
+	return nil
 }
 
 // place sets found.From to the record of the last entry before which nothing was

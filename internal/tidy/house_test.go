@@ -49,6 +49,7 @@ var ours = house{
 		"commitlog":          2,
 		"consumequeue":       2,
 		"keyindex":           2,
+		"timeindex":          2,
 		"topicmeta":          2,
 		"internal/layout":    2,
 		"internal/marks":     2,
