@@ -29,6 +29,11 @@ type Item struct {
 	Sequence *Sequence
 	// Step moves the sequence on: message.Message.QueueStep of the record.
 	Step message.QueueOffset
+	// StoreTime is a time that the caller has just read from the clock, in
+	// milliseconds since the Unix epoch, or 0: a look at the clock is a good part
+	// of an append, and whoever encoded the record may have taken one. A batch
+	// goes by the clock.
+	StoreTime int64
 }
 
 // Result says where a record went.
@@ -80,7 +85,11 @@ func (l *Log) append(it Item) (r Result, err error) {
 	if err != nil {
 		return Result{}, err
 	}
-	now := l.now()
+	now := it.StoreTime
+	if now == 0 {
+		now = l.now()
+	}
+	now = max(now, l.lastTime.Load())
 	if r, err = l.put(it, pos, now); err != nil {
 		return Result{}, err
 	}

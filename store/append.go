@@ -36,6 +36,8 @@ type pending struct {
 	results []commitlog.Result
 	queues  []*queueState
 	ends    []int
+	last    lastQueue
+	now     int64 // what the clock said while encoding, in milliseconds; 0 if nobody asked
 }
 
 // keepBuf bounds the buffer that goes back to the pool, in bytes.
@@ -78,7 +80,7 @@ func (s *Store) Append(ctx context.Context, m *message.Message) (AppendResult, e
 	if err != nil {
 		return AppendResult{}, err
 	}
-	r, err := s.log.Append(commitlog.Item{Record: p.buf, Sequence: q.seq, Step: p.msg.QueueStep()})
+	r, err := s.log.Append(commitlog.Item{Record: p.buf, Sequence: q.seq, Step: p.msg.QueueStep(), StoreTime: p.now})
 	if err != nil && r.Size == 0 {
 		return AppendResult{}, s.fullNow(s.storeError(err))
 	}
@@ -161,8 +163,10 @@ func (s *Store) encode(p *pending, m *message.Message) (*queueState, error) {
 	if c.SysFlag&(message.InnerBatch|message.NeedUnwrap) != 0 {
 		return nil, fmt.Errorf("topic %q: %w", m.Topic, ErrInnerBatch)
 	}
+	p.now = 0
 	if c.BornTimestamp == 0 {
-		c.BornTimestamp = s.o.Clock().UnixMilli()
+		p.now = s.o.Clock().UnixMilli()
+		c.BornTimestamp = p.now
 	}
 	if !c.StoreHost.IsValid() {
 		c.StoreHost = s.o.StoreHost
@@ -175,7 +179,7 @@ func (s *Store) encode(p *pending, m *message.Message) (*queueState, error) {
 		return nil, fmt.Errorf("append to topic %q, queue %d: %w", m.Topic, m.QueueID, err)
 	}
 	p.buf = buf
-	return s.queueFor(m.Topic, m.QueueID)
+	return s.queueFor(&p.last, m.Topic, m.QueueID)
 }
 
 // settle waits for the flush of a synchronous append, or only asks for it.

@@ -57,6 +57,7 @@ func (s *Store) Meta() *topicmeta.Store { return s.meta }
 func (s *Store) TopicsChanged() {
 	s.table.mu.Lock()
 	defer s.table.mu.Unlock()
+	s.table.version.Add(1)
 	clear(s.table.states)
 }
 

@@ -6,6 +6,7 @@ package store
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/consumequeue"
@@ -21,6 +22,7 @@ type queueKey struct {
 
 // queueState is what an append needs to know about a queue.
 type queueState struct {
+	key queueKey
 	seq *commitlog.Sequence
 	// refusal is why the queue can't be appended to, or nil. It follows from
 	// the topic's declaration.
@@ -34,6 +36,8 @@ type queueTable struct {
 	states map[queueKey]*queueState
 	// seqs outlive the states: the next offset of a queue has one owner.
 	seqs map[queueKey]*commitlog.Sequence
+	// version grows, under mu, when states go.
+	version atomic.Uint64
 }
 
 func newQueueTable() *queueTable {
@@ -43,6 +47,7 @@ func newQueueTable() *queueTable {
 func (t *queueTable) forget(topic string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.version.Add(1)
 	for k := range t.states {
 		if k.topic == topic {
 			delete(t.states, k)
@@ -50,10 +55,31 @@ func (t *queueTable) forget(topic string) {
 	}
 }
 
+// lastQueue is the queue that was looked up last. Whoever appends to a queue
+// mostly goes on with the same one, and the lock and the map would be a tenth of
+// a short append.
+type lastQueue struct {
+	table   *queueTable
+	version uint64
+	state   *queueState
+}
+
 // queueFor returns the state of a queue that may be appended to. The topic's
 // name was checked.
-func (s *Store) queueFor(topic string, id int32) (*queueState, error) {
+func (s *Store) queueFor(last *lastQueue, topic string, id int32) (*queueState, error) {
 	k := queueKey{topic, id}
+	version := s.table.version.Load() // before the state that belongs to it
+	if last.table == s.table && last.version == version && last.state.key == k {
+		return last.state, last.state.refusal
+	}
+	q, err := s.lookUpQueue(k)
+	if err == nil {
+		*last = lastQueue{table: s.table, version: version, state: q}
+	}
+	return q, err
+}
+
+func (s *Store) lookUpQueue(k queueKey) (*queueState, error) {
 	s.table.mu.RLock()
 	q := s.table.states[k]
 	s.table.mu.RUnlock()
@@ -104,6 +130,7 @@ func (s *Store) newQueueState(k queueKey) (*queueState, error) {
 // bytes that change. s.table.mu is held.
 func (s *Store) remember(k queueKey, q *queueState) queueKey {
 	k.topic = string([]byte(k.topic))
+	q.key = k
 	s.table.states[k] = q
 	return k
 }
