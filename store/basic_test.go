@@ -166,9 +166,8 @@ func TestTransactions(t *testing.T) {
 func TestFollow(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []store.FlushMode{store.FlushAsync, store.FlushSync} {
-		t.Run(mode.String(), func(t *testing.T) {
-			t.Parallel()
-			s := openStore(t, crashdisk.New(), func(o *store.Options) { o.Flush = mode })
+		eachPath(t, mode.String(), func(t *testing.T, path store.WritePath) {
+			s := openStore(t, crashdisk.New(), func(o *store.Options) { o.Flush, o.WritePath = mode, path })
 			type answer struct {
 				b   *store.Batch
 				err error

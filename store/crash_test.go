@@ -157,6 +157,7 @@ func (h *history) options() store.Options {
 	if h.sync = h.rng.IntN(2) == 0; h.sync {
 		o.Flush = store.FlushSync
 	}
+	o.WritePath = allPaths[h.rng.IntN(len(allPaths))]
 	if h.rng.IntN(2) == 0 {
 		o.CheckpointInterval = time.Duration(1+h.rng.IntN(3)) * time.Millisecond
 	}

@@ -210,7 +210,7 @@ func slice(v mappedfile.View, at int64, e consumequeue.Entry) ([]byte, error) {
 }
 
 // Get returns the message whose record begins at off, as a copy. Its checksums
-// hold. The error is ErrNotFound beyond the log's end, ErrExpired below its
+// hold. The error is ErrNotFound beyond what is committed, ErrExpired below its
 // start, or a commitlog.CorruptError when no intact record begins there.
 func (s *Store) Get(off message.Offset) (*message.Message, error) {
 	if s.closing.Load() {

@@ -70,6 +70,19 @@ func openStore(t testing.TB, disk mappedfile.Disk, change ...func(*store.Options
 	return s
 }
 
+var allPaths = []store.WritePath{store.WriteMmap, store.WritePool, store.WriteFile}
+
+// eachPath runs a test once for each write path.
+func eachPath(t *testing.T, name string, test func(t *testing.T, path store.WritePath)) {
+	t.Helper()
+	for _, path := range allPaths {
+		t.Run(name+", "+path.String(), func(t *testing.T) {
+			t.Parallel()
+			test(t, path)
+		})
+	}
+}
+
 func syncFlush(o *store.Options) { o.Flush = store.FlushSync }
 
 // osOptions are for a store on the real disk with small files.

@@ -71,6 +71,7 @@ func (l *ledger) forgetMeta() {
 // durable is what was acknowledged as durable at one moment.
 type durable struct {
 	acked   message.Offset
+	kept    message.Offset // see model
 	offsets map[offsetOf]int
 	topics  map[string]int
 }
@@ -89,9 +90,20 @@ func (l *ledger) acknowledged() durable {
 	return d
 }
 
+// survivesKill is acknowledged, and what the page cache holds: everything that is
+// committed. The process must stand still.
+func (p *player) survivesKill() durable {
+	d := p.acknowledged()
+	d.kept = p.kept // as the last kill left it, until a store is open again
+	if p.s != nil {
+		d.kept = p.s.Log().Committed()
+	}
+	return d
+}
+
 // restore goes back to what was acknowledged at a moment.
 func (l *ledger) restore(d durable) {
-	l.acked = d.acked
+	l.acked, l.kept = d.acked, d.kept
 	for k, v := range l.offsets {
 		if was, ok := d.offsets[k]; ok {
 			v.durable = was
@@ -152,7 +164,7 @@ func (l *ledger) ackMeta() {
 func (l *ledger) become(left *model) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.entries, l.acked = left.entries, left.acked
+	l.entries, l.acked, l.kept = left.entries, left.acked, 0
 }
 
 // verify holds a store that was just opened to everything that was promised.
@@ -248,7 +260,8 @@ func (p *player) watermarks() {
 	}
 	st := p.s.Stats()
 	require.LessOrEqual(p.t, st.Min, st.Flushed)
-	require.LessOrEqual(p.t, st.Flushed, st.Appended)
-	require.LessOrEqual(p.t, st.Dispatched, st.Appended)
+	require.LessOrEqual(p.t, st.Flushed, st.Committed)
+	require.LessOrEqual(p.t, st.Committed, st.Appended)
+	require.LessOrEqual(p.t, st.Dispatched, st.Committed)
 	require.LessOrEqual(p.t, p.ackedUpTo(), st.Flushed, "acknowledged and not flushed")
 }

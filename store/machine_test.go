@@ -73,6 +73,8 @@ func (m *machine) observe(alone bool) {
 // somebody else may want: synctest does not count a wait for a lock as one.
 func (m *machine) alone(op crashdisk.Op, path string) bool {
 	switch op {
+	case crashdisk.OpWrite, crashdisk.OpWriteRest:
+		return false
 	case crashdisk.OpFlush, crashdisk.OpZero, crashdisk.OpWriteFile, crashdisk.OpSetContent, crashdisk.OpRemove:
 		return true
 	case crashdisk.OpOpen:

@@ -45,6 +45,7 @@ type player struct {
 	hurt     bool // something failed, or may have, in this opening or for it
 	blind    bool // reads may fail too
 	flushes  int  // that had failed before this opening
+	writes   int  // the same
 }
 
 // probe is a testing.TB that keeps the first failure and ends the history with
@@ -130,6 +131,8 @@ func (p *player) step(st step) {
 		p.setTrap(rng)
 	case doFault:
 		p.fault(rng)
+	case doWriteFault:
+		p.writeFault(rng)
 	case doFull:
 		p.on.disk.SetCapacity(p.on.disk.Used() + int64(rng.IntN(8))*crashdisk.PageSize)
 		p.faulty, p.hurt = true, true
@@ -231,7 +234,7 @@ func (p *player) perform(do func()) bool {
 func (p *player) takeKill() {
 	if sn := p.trap; sn.kill && sn.next == nil {
 		synctest.Wait()
-		sn.durable = p.acknowledged()
+		sn.durable = p.survivesKill()
 		sn.next = p.on.killed()
 		close(sn.release)
 	}
@@ -328,7 +331,8 @@ func (p *player) open(rng *rand.Rand) {
 	if rng.IntN(12) == 0 {
 		o.TimeIndex.Stretch = 512
 	}
-	p.flushes = p.on.disk.Failed(crashdisk.OpFlush)
+	o.WritePath, o.PoolBuffers = store.WritePath(rng.IntN(3)), rng.IntN(4)
+	p.flushes, p.writes = p.on.disk.Failed(crashdisk.OpFlush), p.failedWrites()
 	p.hurt = p.faulty
 	var s *store.Store
 	var err error
@@ -339,7 +343,7 @@ func (p *player) open(rng *rand.Rand) {
 		p.s, p.o = s, o
 		on.opening.Store(false)
 	})
-	p.say("open: %v, checksums %d, files of %v: %v", o.Flush, o.PropertyCRC, p.sizes, err)
+	p.say("open: %v, %v, checksums %d, files of %v: %v", o.Flush, o.WritePath, o.PropertyCRC, p.sizes, err)
 	if !ok {
 		return
 	}
@@ -384,7 +388,7 @@ func (p *player) end(how verb, rng *rand.Rand) {
 		p.rest()
 		if p.s != nil {
 			p.say("kill")
-			p.crash(p.on.killed(), p.acknowledged(), true)
+			p.crash(p.on.killed(), p.survivesKill(), true)
 		}
 	default:
 		p.say("power cut")
@@ -402,7 +406,27 @@ func (p *player) rest() {
 	if p.on.disk.Failed(crashdisk.OpFlush) > p.flushes {
 		require.ErrorIs(p.t, p.s.Err(), store.ErrPoisoned, "a flush failed")
 	}
+	if p.failedWrites() > p.writes {
+		require.ErrorIs(p.t, p.s.Err(), store.ErrPoisoned, "a commit failed")
+	}
 	p.watermarks()
+}
+
+// failedWrites is how many writes to the log failed.
+func (p *player) failedWrites() int {
+	return p.on.disk.Failed(crashdisk.OpWrite) + p.on.disk.Failed(crashdisk.OpWriteRest)
+}
+
+// writeFault has a write to the log fail, or memory refused or not locked.
+func (p *player) writeFault(rng *rand.Rand) {
+	p.faulty, p.hurt = true, true
+	f := randomFault(rng)
+	f.Kind = crashdisk.AnyKind
+	f.Op = []crashdisk.Op{
+		crashdisk.OpWrite, crashdisk.OpWrite, crashdisk.OpWriteRest, crashdisk.OpMemory, crashdisk.OpLockMemory,
+	}[rng.IntN(5)]
+	p.say("fault: %+v", f)
+	p.on.disk.Inject(f)
 }
 
 func (p *player) fault(rng *rand.Rand) {

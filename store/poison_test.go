@@ -23,12 +23,11 @@ import (
 func TestPoison(t *testing.T) {
 	t.Parallel()
 	for name, kind := range map[string]crashdisk.Kind{"log": crashdisk.CommitLog, "queue": crashdisk.ConsumeQueue, "checkpoint": crashdisk.Checkpoint} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
+		eachPath(t, name, func(t *testing.T, path store.WritePath) {
 			d := crashdisk.New()
 			poisoned := make(chan error, 10)
 			s := openStore(t, d, syncFlush, func(o *store.Options) {
-				o.CheckpointInterval = time.Millisecond
+				o.CheckpointInterval, o.WritePath = time.Millisecond, path
 				o.Events.Poisoned = func(err error) { poisoned <- err }
 			})
 			m := &model{}
@@ -253,10 +252,10 @@ func TestFailingOpen(t *testing.T) {
 func TestConcurrentUse(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []store.FlushMode{store.FlushAsync, store.FlushSync} {
-		t.Run(mode.String(), func(t *testing.T) {
-			t.Parallel()
+		eachPath(t, mode.String(), func(t *testing.T, path store.WritePath) {
 			d := crashdisk.New()
 			s := openStore(t, d, func(o *store.Options) {
+				o.WritePath = path
 				o.Flush, o.CheckpointInterval, o.OffsetInterval = mode, time.Millisecond, time.Millisecond
 				o.FlushInterval = time.Millisecond
 			})

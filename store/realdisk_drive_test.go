@@ -22,6 +22,7 @@ import (
 type driver struct {
 	dir     string
 	s       *store.Store
+	ack     ackKind
 	resumed chan struct{}
 	next    int
 }
@@ -56,14 +57,17 @@ func childDrive(words []string) error {
 	return in.Err()
 }
 
-func (d *driver) open(mode string, _ int) (err error) {
+// open opens the store; n is the write path.
+func (d *driver) open(mode string, n int) (err error) {
 	o := osOptions()
+	o.WritePath = store.WritePath(n)
 	if mode == "sync" {
 		o.Flush = store.FlushSync
 	}
 	o.FlushInterval, o.FlushLeastPages = 5*time.Millisecond, -1
 	o.CheckpointInterval, o.OffsetInterval = 5*time.Millisecond, 5*time.Millisecond
 	o.Retention.Policy.RefuseAt = -1 // up to the last block
+	d.ack = ackFor(o)
 	d.s, err = store.Open(d.dir, o)
 	return err
 }
@@ -97,7 +101,7 @@ func (d *driver) one(queue int32, pad int) error {
 	m.Body = selfProving(m.Topic, m.QueueID, id, pad)
 	res, err := d.s.Append(context.Background(), m)
 	if err == nil {
-		fmt.Print(ackLine(id, res))
+		fmt.Print(d.ack.line(id, res))
 	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -42,12 +43,17 @@ var failures = []struct {
 func TestFuseFailures(t *testing.T) {
 	t.Parallel()
 	for i, f := range failures {
-		for _, mode := range []store.FlushMode{store.FlushSync, store.FlushAsync} {
-			t.Run(f.name+", "+mode.String(), func(t *testing.T) {
+		paths := []store.WritePath{store.WriteMmap}
+		if strings.HasSuffix(f.name, " of the log") {
+			paths = []store.WritePath{store.WriteMmap, store.WritePool, store.WriteFile}
+		}
+		for n := range 2 * len(paths) {
+			mode, path := store.FlushMode(n%2), paths[n/2]
+			t.Run(fmt.Sprintf("%s, %v, %v", f.name, mode, path), func(t *testing.T) {
 				t.Parallel()
 				r := newFuseRig(t, fuseModes[i%len(fuseModes)], 60*time.Second)
 				l := newPledges()
-				s, poisoned := failingStore(t, r, mode)
+				s, poisoned := failingStore(t, r, mode, path)
 				for n := range 20 {
 					pledge(t, s, l, fmt.Sprintf("a.%d", n))
 				}
@@ -94,10 +100,10 @@ func TestFuseFailures(t *testing.T) {
 	}
 }
 
-func failingStore(t *testing.T, r *fuseRig, mode store.FlushMode) (s *store.Store, poisoned chan error) {
+func failingStore(t *testing.T, r *fuseRig, mode store.FlushMode, path store.WritePath) (s *store.Store, poisoned chan error) {
 	t.Helper()
 	o := r.options()
-	o.Flush = mode
+	o.Flush, o.WritePath = mode, path
 	o.FlushInterval, o.FlushLeastPages = time.Millisecond, -1
 	o.CheckpointInterval, o.OffsetInterval = time.Millisecond, time.Millisecond
 	poisoned = make(chan error, 10)

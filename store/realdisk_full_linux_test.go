@@ -144,12 +144,12 @@ func (r *fullRig) requireFull(what, result string) {
 // next: append, roll, make queues, write metadata, close, open.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
-	rounds := 12
+	rounds := 5
 	if testing.Short() {
-		rounds = 3
+		rounds = 2
 	}
 	for name, mount := range smallDisks {
-		for _, mode := range []string{"async", "sync"} {
+		for _, mode := range []string{"async 0", "sync 0", "async 1", "sync 1", "async 2", "sync 2"} {
 			t.Run(name+", "+mode, func(t *testing.T) {
 				t.Parallel()
 				seed := uint64(time.Now().UnixNano())
@@ -157,7 +157,7 @@ func TestFullDisk(t *testing.T) {
 				r := &fullRig{t: t, rng: rand.New(rand.NewPCG(seed, 0)), mount: mount(t, 24), pledge: newPledges()}
 				r.dir = filepath.Join(r.mount, "store")
 				r.start()
-				require.Equal(t, "ok", r.do("open %s 0", mode))
+				require.Equal(t, "ok", r.do("open %s", mode))
 				require.Equal(t, "ok", r.do("append small 20"))
 				refused := map[string]int{}
 				for range rounds {
@@ -192,16 +192,16 @@ func (r *fullRig) round(mode string, refused map[string]int) {
 	r.requireFull("append", result)
 	refused["append"]++
 	require.Equal(t, "ok", r.do("read - 0"), "reads go on")
-	if r.rng.IntN(4) == 0 {
-		// Killed on a full disk.
+	// Killed on a full disk. What waits in the pool is not to be had again.
+	if r.rng.IntN(4) == 0 && (mode != "async 1" || r.do("flush - 0") == "ok") {
 		require.NoError(t, r.child.Process.Kill())
 		require.Error(t, r.child.Wait())
 		r.start()
-		if result := r.do("open %s 0", mode); result != "ok" {
+		if result := r.do("open %s", mode); result != "ok" {
 			r.requireFull("open", result)
 			refused["open"]++
 			r.free()
-			require.Equal(t, "ok", r.do("open %s 0", mode))
+			require.Equal(t, "ok", r.do("open %s", mode))
 		}
 		require.Equal(t, "ok", r.do("read - 0"))
 	}
@@ -219,7 +219,7 @@ func (r *fullRig) closeOnFullDisk(mode string) {
 	}
 	r.stop()
 	r.start()
-	if result := r.do("open %s 0", mode); result == "ok" {
+	if result := r.do("open %s", mode); result == "ok" {
 		require.Equal(t, "ok", r.do("read - 0"))
 		if result = r.do("close - 0"); result != "ok" {
 			r.requireFull("close", result)

@@ -135,6 +135,7 @@ func (h *fuseHistory) life() {
 	if h.rng.IntN(2) == 0 {
 		o.Flush = store.FlushSync
 	}
+	o.WritePath = store.WritePath(h.rng.IntN(3))
 	o.FlushInterval = time.Duration(1+h.rng.IntN(20)) * time.Millisecond
 	o.FlushLeastPages = -1
 	o.CheckpointInterval = time.Duration(1+h.rng.IntN(20)) * time.Millisecond

@@ -33,6 +33,7 @@ func childLives(words []string) error {
 		if rng.IntN(2) == 0 {
 			o.Flush = store.FlushSync
 		}
+		o.WritePath = store.WritePath(rng.IntN(3))
 		o.FlushInterval, o.FlushLeastPages = time.Duration(1+rng.IntN(10))*time.Millisecond, -1
 		o.CheckpointInterval = time.Duration(1+rng.IntN(10)) * time.Millisecond
 		o.OffsetInterval = time.Duration(1+rng.IntN(10)) * time.Millisecond
@@ -44,7 +45,7 @@ func childLives(words []string) error {
 		errs := make(chan error, childProducers)
 		for p := range childProducers {
 			r := rand.New(rand.NewPCG(rng.Uint64(), 0))
-			wg.Go(func() { errs <- livesProducer(s, r, fmt.Sprintf("%d.%d.%d", os.Getpid(), life, p)) })
+			wg.Go(func() { errs <- livesProducer(s, r, fmt.Sprintf("%d.%d.%d", os.Getpid(), life, p), ackFor(o)) })
 		}
 		wg.Wait()
 		for range childProducers {
@@ -58,7 +59,7 @@ func childLives(words []string) error {
 	}
 }
 
-func livesProducer(s *store.Store, rng *rand.Rand, name string) error {
+func livesProducer(s *store.Store, rng *rand.Rand, name string, ack ackKind) error {
 	for i := range rng.IntN(150) {
 		n := 1
 		if rng.IntN(5) == 0 {
@@ -77,7 +78,7 @@ func livesProducer(s *store.Store, rng *rand.Rand, name string) error {
 		}
 		lines := ""
 		for j, r := range res {
-			lines += ackLine(ids[j], r)
+			lines += ack.line(ids[j], r)
 		}
 		fmt.Print(lines) // in one write, below the size that a pipe takes whole
 		if rng.IntN(20) == 0 {
@@ -89,22 +90,38 @@ func livesProducer(s *store.Store, rng *rand.Rand, name string) error {
 	return nil
 }
 
-func ackLine(id string, r store.AppendResult) string {
-	return fmt.Sprintf("a %s %s %d %d %d %d\n", id, r.Topic, r.QueueID, r.QueueOffset, r.Offset, r.Size)
+// ackKind says what an acknowledgement promises about the death of the process.
+type ackKind string
+
+const (
+	ackSurvives ackKind = "a" // it takes nothing of what was appended
+	ackWaits    ackKind = "w" // it takes what waits in the pool
+)
+
+func ackFor(o store.Options) ackKind {
+	if o.WritePath == store.WritePool && o.Flush == store.FlushAsync {
+		return ackWaits
+	}
+	return ackSurvives
 }
 
-// readAck takes a line of ackLine; other lines it leaves alone.
+func (k ackKind) line(id string, r store.AppendResult) string {
+	return fmt.Sprintf("%s %s %s %d %d %d %d\n", k, id, r.Topic, r.QueueID, r.QueueOffset, r.Offset, r.Size)
+}
+
+// readAck takes a line of an ackKind; other lines it leaves alone.
 func (l *pledges) readAck(line string) error {
-	if !strings.HasPrefix(line, "a ") || !strings.HasSuffix(line, "\n") {
+	kind, rest, _ := strings.Cut(line, " ")
+	since, ok := map[ackKind]int64{ackSurvives: 0, ackWaits: never}[ackKind(kind)]
+	if !ok || !strings.HasSuffix(line, "\n") {
 		return nil // what has no end was cut off by the kill
 	}
 	var id string
 	var r store.AppendResult
-	if _, err := fmt.Sscanf(line, "a %s %s %d %d %d %d", &id, &r.Topic, &r.QueueID, &r.QueueOffset, &r.Offset, &r.Size); err != nil {
+	if _, err := fmt.Sscanf(rest, "%s %s %d %d %d %d", &id, &r.Topic, &r.QueueID, &r.QueueOffset, &r.Offset, &r.Size); err != nil {
 		return fmt.Errorf("%q: %w", line, err)
 	}
-	// The death of a process takes nothing of what was appended.
-	l.answered(id, r, 0)
+	l.answered(id, r, since)
 	return nil
 }
 

@@ -16,10 +16,11 @@ type verb string
 
 const (
 	// With or without an open store.
-	doTrap  verb = "trap"  // a power cut or a kill at one of the next disk operations
-	doFault verb = "fault" // one of the next disk operations fails, or all from then on
-	doFull  verb = "full"  // the disk has room for little more
-	doHeal  verb = "heal"  // no faults, room enough
+	doTrap       verb = "trap"       // a power cut or a kill at one of the next disk operations
+	doFault      verb = "fault"      // one of the next disk operations fails, or all from then on
+	doWriteFault verb = "writefault" // the same for what only some write paths do
+	doFull       verb = "full"       // the disk has room for little more
+	doHeal       verb = "heal"       // no faults, room enough
 
 	// Without.
 	doOpen     verb = "open"
@@ -121,7 +122,7 @@ func newScript(k kind, seed uint64) script {
 	add := func(do verb) { sc = append(sc, step{do, rng.Uint32()}) }
 	for range 2 + rng.IntN(4) {
 		if k == withFaults && rng.IntN(4) == 0 {
-			add([]verb{doFault, doFault, doFull}[rng.IntN(3)])
+			add([]verb{doFault, doFault, doFull, doWriteFault}[rng.IntN(4)])
 		}
 		if rng.IntN(4) == 0 {
 			add(doTrap)
@@ -136,7 +137,7 @@ func newScript(k kind, seed uint64) script {
 		}
 		for range rng.IntN(30) {
 			if k == withFaults && rng.IntN(12) == 0 {
-				add([]verb{doFault, doFault, doFault, doFull, doHeal}[rng.IntN(5)])
+				add([]verb{doFault, doFault, doFault, doWriteFault, doFull, doHeal}[rng.IntN(6)])
 			}
 			add(useVerbs[rng.IntN(len(useVerbs))])
 		}

@@ -280,7 +280,11 @@ func (p *player) doGet(rng *rand.Rand) {
 		return
 	}
 	e := p.entries[rng.IntN(len(p.entries))]
+	committed := p.s.Stats().Committed
 	got, err := p.s.Get(e.Offset)
+	if err != nil && e.end() > committed {
+		return // it waits in the pool
+	}
 	if err != nil {
 		require.True(p.t, p.blind, "get %d: %v", e.Offset, err)
 		return
