@@ -285,6 +285,7 @@ func TestDiskFull(t *testing.T) {
 				add(t, l, seq, 100+sealedMin, "less than 1/16 asks for nothing")
 				c.full(d)
 				last := add(t, l, seq, 3000, "still goes into the file that is there")
+				committed(t, l, last.End())
 				before := readFile(t, d, 0)
 				for range 2 {
 					_, err := l.Append(item(t, seq, 2000, "x"))
