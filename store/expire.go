@@ -222,7 +222,7 @@ func (s *Store) firstStored(f *mappedfile.File) int64 {
 	if ms := s.retainer.first[f.Base()]; ms > 0 {
 		return ms
 	}
-	if int64(s.log.Appended()) <= f.Base() {
+	if int64(s.log.Committed()) <= f.Base() {
 		return 0
 	}
 	ms := int64(0)
