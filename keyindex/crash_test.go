@@ -54,7 +54,7 @@ func TestCrash(t *testing.T) {
 			}
 			_ = s.Close()
 			s = b.open(t, disk)
-			at, err := s.Recover(from, trust)
+			at, err := s.Recover(from, trust, "")
 			require.NoError(t, err)
 			require.LessOrEqual(t, at, from)
 			// The log lost some that were not flushed, and gets others.
@@ -135,7 +135,7 @@ func TestKilledInPut(t *testing.T) {
 			require.NoError(t, r.Close())
 
 			got := b.open(t, disk)
-			at, err := got.Recover(m.PhysicalOffset, keyindex.TrustOrder)
+			at, err := got.Recover(m.PhysicalOffset, keyindex.TrustOrder, "")
 			require.NoError(t, err)
 			require.Equal(t, m.PhysicalOffset, at)
 			require.Equal(t, before, images(t, got)[0])
@@ -232,7 +232,7 @@ func TestDamage(t *testing.T) {
 				require.NoError(t, r.Close())
 
 				got := b.open(t, disk)
-				at, err := got.Recover(b.end(), trust)
+				at, err := got.Recover(b.end(), trust, "")
 				require.NoError(t, err)
 				if c.name == "all zeros" || c.name == "last entry of zeros" {
 					at = min(at, got.End()) // the store asks the note whether it is whole

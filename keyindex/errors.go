@@ -16,6 +16,9 @@ var (
 	ErrSizes = errors.New("numbers of index slots and entries not known")
 	// ErrReadOnly is returned by changes to a Set that was opened read-only.
 	ErrReadOnly = mappedfile.ErrReadOnly
+	// ErrNoRecord is what Options.Record returns when no intact record begins
+	// where it was asked for one.
+	ErrNoRecord = errors.New("no record")
 	// ErrNotRecovered is returned by Put before Recover.
 	ErrNotRecovered = errors.New("index not recovered")
 )

@@ -55,7 +55,7 @@ func TestGoldenFile(t *testing.T) {
 	s, err := keyindex.OpenSet(o)
 	require.NoError(t, err)
 	defer s.Close()
-	_, err = s.Recover(0, keyindex.TrustAll)
+	_, err = s.Recover(0, keyindex.TrustAll, "")
 	require.NoError(t, err)
 	for _, p := range []struct {
 		key  string

@@ -5,7 +5,6 @@ package keyindex_test
 
 import (
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -69,7 +68,7 @@ func (b *books) read(off message.Offset) (*message.Message, error) {
 	if m := b.record(off); m != nil {
 		return m, nil
 	}
-	return nil, fs.ErrNotExist
+	return nil, keyindex.ErrNoRecord
 }
 
 // options are those of a set on disk whose records are b's.
@@ -92,7 +91,7 @@ func (b *books) open(t testing.TB, disk mappedfile.Disk) *keyindex.Set {
 func (b *books) fresh(t testing.TB, disk mappedfile.Disk) *keyindex.Set {
 	t.Helper()
 	s := b.open(t, disk)
-	from, err := s.Recover(0, keyindex.TrustAll)
+	from, err := s.Recover(0, keyindex.TrustAll, "")
 	require.NoError(t, err)
 	require.Zero(t, from)
 	return s

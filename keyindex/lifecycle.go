@@ -35,11 +35,18 @@ func (s *Set) Flush() error {
 }
 
 func (s *Set) flush() error {
-	end, err := s.endTime()
-	if err != nil {
-		return err
-	}
 	files := s.Files()
+	done := s.durable
+	if n := len(files); n > 0 {
+		done.Newest = files[n-1].name
+		err := files[n-1].Read(func(m Image) error {
+			done.Time = max(done.Time, m.load64(endTimeAt))
+			return nil
+		})
+		if err != nil && !errors.Is(err, mappedfile.ErrExpired) {
+			return err
+		}
+	}
 	if s.unnamed.Swap(false) || s.flushAll && len(files) > 0 {
 		if err := s.o.Disk.SyncDir(s.o.Dir); err != nil {
 			return err
@@ -50,28 +57,12 @@ func (s *Set) flush() error {
 			return err
 		}
 	}
-	s.flushAll = false
-	s.durableTime = max(s.durableTime, end)
+	s.flushAll, s.durable = false, done
 	return nil
 }
 
-// endTime is the store time of the newest entry, 0 when there is none.
-func (s *Set) endTime() (end int64, err error) {
-	f := s.newest()
-	if f == nil {
-		return 0, nil
-	}
-	err = f.Read(func(m Image) error {
-		end = m.load64(endTimeAt)
-		return nil
-	})
-	return end, err
-}
-
-// DurableTime is the store time of the newest entry that a Flush covered, in
-// milliseconds, 0 without one. RocketMQ takes a file for sound, after a crash, if
-// it ends no later than that (indexMsgTimestamp). It must not run beside Flush.
-func (s *Set) DurableTime() int64 { return s.durableTime }
+// Durable returns what the last Flush covered. It must not run beside one.
+func (s *Set) Durable() Durable { return s.durable }
 
 // Expire removes the oldest files, durably, as long as their last record lies
 // below min; the newest file stays, as in RocketMQ. It returns how many went.

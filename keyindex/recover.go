@@ -4,8 +4,10 @@
 package keyindex
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/stelelog/stele/message"
 )
@@ -30,33 +32,57 @@ const (
 // offset from which records must be put: from, or a smaller one when a file was
 // damaged and removed; then the records from the end of what is left on.
 //
-// Of a directory that was closed in order, or is past from in nothing, no byte
-// changes. Recover may be called again with another offset. Nothing may run
-// beside it.
-func (s *Set) Recover(from message.Offset, trust Trust) (message.Offset, error) {
+// noted is the newest file of the Note, "" where there is none. If it is gone, so
+// is what came behind it.
+//
+// Of a directory that was closed in order, and has no record at or beyond from,
+// no byte changes. Recover may be called again with another offset. Nothing may
+// run beside it.
+func (s *Set) Recover(from message.Offset, trust Trust, noted string) (message.Offset, error) {
 	if s.o.ReadOnly {
 		return 0, fmt.Errorf("%s: recover: %w", s.o.Dir, ErrReadOnly)
 	}
 	s.recovered = false
-	var sound bool
-	var err error
-	if trust == TrustNothing {
+	whole, err := s.keepNoted(noted)
+	sound := false
+	if err == nil && trust == TrustNothing {
 		sound, err = s.examine(from)
-	} else {
+	} else if err == nil {
 		sound, err = s.undo(from)
+	}
+	if err == nil {
+		err = s.findEnd()
 	}
 	if err != nil {
 		return 0, fmt.Errorf("key index: %w", err)
 	}
-	if err := s.findEnd(); err != nil {
-		return 0, fmt.Errorf("key index: %w", err)
-	}
 	s.flushAll = s.flushAll || trust != TrustAll
 	s.recovered = true
-	if !sound {
+	if !sound || !whole {
 		from = min(from, s.End())
 	}
 	return from, nil
+}
+
+// keepNoted removes the files behind the noted one if that is gone. They may
+// have a hole before them.
+func (s *Set) keepNoted(noted string) (whole bool, err error) {
+	files := s.Files()
+	i, there := slices.BinarySearchFunc(files, noted, func(f *File, name string) int { return cmp.Compare(f.name, name) })
+	if noted == "" || there {
+		return true, nil
+	}
+	return false, s.dropFrom(i)
+}
+
+// record returns the record at an offset, nil where that can't be told since it
+// has expired; ok is false when there is none.
+func (s *Set) record(off message.Offset) (m *message.Message, ok bool, err error) {
+	m, err = s.o.Record(off)
+	if errors.Is(err, ErrNoRecord) {
+		return nil, false, nil
+	}
+	return m, err == nil, err
 }
 
 // End is the offset of the last record that has an entry, 0 when there is none:
@@ -96,8 +122,8 @@ func (s *Set) undo(from message.Offset) (sound bool, err error) {
 // contradicts itself, which it may have noticed half-way.
 func (s *Set) takeBack(f *File, m Image, from message.Offset) (left int, ok bool, err error) {
 	h, n := m.Header(), m.Len()
-	if !s.headerFits(m, h) {
-		return 0, false, nil
+	if ok, err = s.headerFits(m, h); err != nil || !ok {
+		return 0, false, err
 	}
 	if n > 0 && m.Entry(1).Offset >= from {
 		return 0, true, nil // the whole file goes
@@ -127,41 +153,44 @@ func (s *Set) takeBack(f *File, m Image, from message.Offset) (left int, ok bool
 	if n == 0 || !changed && h.EndOffset == m.Entry(n).Offset {
 		return n, true, nil
 	}
+	s.flushAll = true // somebody else was here
 	return n, true, s.conclude(f, m, n, h.SlotsUsed)
 }
 
 // headerFits reports whether a header can be that of a file whose writer was
 // killed at any moment: then one entry more may be there than it counts.
-func (s *Set) headerFits(m Image, h Header) bool {
+func (s *Set) headerFits(m Image, h Header) (bool, error) {
 	n := m.Len()
 	var more Entry
 	if n+1 < m.Entries {
 		more = m.Entry(n + 1)
 	}
 	if h.Count < 1 || int(h.Count) > m.Entries || more.Hash < 0 {
-		return false
+		return false, nil
 	}
 	if n+2 < m.Entries && m.Entry(n+2) != (Entry{}) {
-		return false
+		return false, nil
 	}
 	if n == 0 {
-		return true
+		return true, nil
 	}
 	first, last := m.Entry(1), m.Entry(n)
-	if h.BeginOffset != first.Offset || !s.storedAt(first.Offset, h.BeginTime) {
-		return false
+	fits, err := s.storedAt(first.Offset, h.BeginTime)
+	if err != nil || !fits || h.BeginOffset != first.Offset {
+		return false, err
 	}
 	if more != (Entry{}) {
-		return true // the end may be its own
+		return true, nil // the end may be its own
 	}
-	return h.EndOffset == last.Offset && s.storedAt(last.Offset, h.EndTime)
+	fits, err = s.storedAt(last.Offset, h.EndTime)
+	return fits && h.EndOffset == last.Offset, err
 }
 
 // storedAt reports whether the record at an offset was stored at a time, as far
 // as that can be told.
-func (s *Set) storedAt(off message.Offset, t int64) bool {
-	m, err := s.o.Record(off)
-	return err != nil || m == nil || m.StoreTimestamp == t
+func (s *Set) storedAt(off message.Offset, t int64) (bool, error) {
+	m, _, err := s.record(off)
+	return m == nil || m.StoreTimestamp == t, err
 }
 
 // uncounted takes back the entry behind the last one that is counted: its writer
@@ -194,157 +223,6 @@ func (s *Set) unput(f *File, m Image, k int, e Entry) error {
 	m.putEntry(k, Entry{})
 	f.touch(m.entryAt(k + 1))
 	return nil
-}
-
-// conclude makes n the number of entries, and the header that of the n-th.
-func (s *Set) conclude(f *File, m Image, n int, used int32) error {
-	if err := f.reserveFront(0); err != nil {
-		return err
-	}
-	first, last := m.Entry(1), m.Entry(n)
-	if r, err := s.o.Record(first.Offset); err == nil && r != nil {
-		m.store64(beginTimeAt, r.StoreTimestamp)
-	}
-	m.store64(beginOffsetAt, int64(first.Offset))
-	end := m.load64(beginTimeAt) + int64(last.Seconds)*1000 + 999 // as late as it may be
-	if r, err := s.o.Record(last.Offset); err == nil && r != nil {
-		end = r.StoreTimestamp
-	}
-	m.store64(endTimeAt, end)
-	m.store64(endOffsetAt, int64(last.Offset))
-	m.store64(countsAt, int64(used)<<32|int64(n+1))
-	f.touch(HeaderSize)
-	return nil
-}
-
-// mend makes slots and header anew from the entries of records below from, and
-// clears what stands behind them. ok is false when the entries contradict each
-// other.
-func (s *Set) mend(f *File, m Image, from message.Offset) (left int, ok bool, err error) {
-	c := m.scan(from)
-	if c.bad != nil {
-		return 0, false, nil
-	}
-	// A torn entry can look like one of a record below from: as the last one.
-	for c.n > 0 && !s.isKeyed(m, c.n) {
-		e := m.Entry(c.n)
-		slot := m.SlotOf(e.Hash)
-		if c.heads[slot] = e.Prev; e.Prev == 0 {
-			c.used--
-		}
-		c.n--
-	}
-	if c.n == 0 {
-		return 0, true, nil
-	}
-	for i, head := range c.heads {
-		if m.Slot(i) == head {
-			continue
-		}
-		if err := f.reserveFront(m.slotAt(i)); err != nil {
-			return 0, false, err
-		}
-		m.store32(m.slotAt(i), head)
-		f.touch(m.slotAt(i) + SlotSize)
-	}
-	r, err := f.mapped()
-	if err != nil {
-		return 0, false, err
-	}
-	if at := m.entryAt(c.n + 1); at < int64(len(m.data)) {
-		if err := r.Zero(at, int64(len(m.data))-at); err != nil {
-			return 0, false, err
-		}
-		f.touch(int64(len(m.data)))
-	}
-	return c.n, true, s.conclude(f, m, c.n, c.used)
-}
-
-// isKeyed reports whether entry n is of a record that has expired, or that has
-// such a key in that place.
-func (s *Set) isKeyed(m Image, n int) bool {
-	e := m.Entry(n)
-	r, err := s.o.Record(e.Offset)
-	if err != nil || r == nil {
-		return err == nil
-	}
-	i := 0
-	for n-i > 1 && m.Entry(n-i-1).Offset == e.Offset {
-		i++
-	}
-	found := false
-	var text []byte
-	_ = eachKey(r, func(key []byte) error {
-		text = append(append(append(text[:0], r.Topic...), '#'), key...)
-		// The first ones of a record may be in the file before.
-		found = found || i <= 0 && positive(message.HashBytes(text)) == e.Hash
-		i--
-		return nil
-	})
-	return found
-}
-
-// examine mends the files that a power cut may have torn: the newest, and those
-// before it that are not full of records below from. It returns false after it
-// had to remove one that is not sound, with those behind it.
-func (s *Set) examine(from message.Offset) (sound bool, err error) {
-	files := s.Files()
-	first := len(files)
-	for first > 0 {
-		m, err := files[first-1].image()
-		if err != nil {
-			return false, err
-		}
-		first--
-		if n := m.Len(); m.Full() && m.Header().EndOffset < from && m.Entry(n).Offset == m.Header().EndOffset && first < len(files)-1 {
-			first++
-			break
-		}
-	}
-	for i := first; i < len(files); i++ {
-		m, err := files[i].image()
-		if err != nil {
-			return false, err
-		}
-		left, ok, err := s.mend(files[i], m, from)
-		if err != nil {
-			return false, err
-		}
-		if ok && left == m.Entries-1 {
-			continue
-		}
-		// It is the last one. What stands behind it in the log comes again, unless
-		// the next file shows that there was more in it.
-		ok = ok && !s.startsBelow(files[i+1:], from)
-		if ok && left > 0 {
-			i++
-		}
-		return ok, s.dropFrom(i)
-	}
-	return true, nil
-}
-
-// startsBelow reports whether the first of files begins with a record below from.
-func (s *Set) startsBelow(files []*File, from message.Offset) bool {
-	if len(files) == 0 {
-		return false
-	}
-	m, err := files[0].image()
-	if err != nil {
-		return true
-	}
-	e := m.Entry(1)
-	return e != (Entry{}) && e.Offset < from
-}
-
-// dropFrom removes the files from number i on, the last one first.
-func (s *Set) dropFrom(i int) error {
-	var errs []error
-	files := s.Files()
-	for j := len(files) - 1; j >= i; j-- {
-		errs = append(errs, s.drop(files[j]))
-	}
-	return errors.Join(errs...)
 }
 
 // findEnd finds the last record that has entries, and how many.

@@ -36,9 +36,20 @@ type Options struct {
 	ReadOnly bool
 	// Clock names new files; nil is time.Now.
 	Clock func() time.Time
-	// Record returns the record at an offset, nil if it has expired, an error if
-	// no intact one begins there. Recover needs it.
+	// Record returns the record at an offset, nil if it has expired, and an error
+	// that wraps ErrNoRecord if no intact one begins there. Recover needs it; any
+	// other error ends that.
 	Record func(message.Offset) (*message.Message, error)
+}
+
+// Durable is what a Flush covered.
+type Durable struct {
+	// Newest is the name of the newest file, "" without one.
+	Newest string
+	// Time is the latest store time of a newest entry, in milliseconds. RocketMQ
+	// takes a file for sound, after a crash, if it ends no later than its
+	// checkpoint says (indexMsgTimestamp).
+	Time int64
 }
 
 // Set is all index files of a store: RocketMQ's IndexService.
@@ -53,10 +64,10 @@ type Set struct {
 	unnamed atomic.Bool // a file was made since the directory was synced
 	closed  atomic.Bool
 
-	flushMu     sync.Mutex
-	failed      error // of a flush; for ever
-	flushAll    bool  // the next flush covers what a former owner wrote
-	durableTime int64
+	flushMu  sync.Mutex
+	failed   error // of a flush; for ever
+	flushAll bool  // the next flush covers what a former owner wrote
+	durable  Durable
 
 	// The writer's own.
 	recovered  bool
