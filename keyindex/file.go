@@ -212,6 +212,32 @@ func (f *File) touch(end int64) {
 	}
 }
 
+// redirty stores what is there once more in each page that is not zero.
+func (f *File) redirty() error {
+	m, err := f.image()
+	if err != nil {
+		return err
+	}
+	r, err := f.mapped()
+	if err != nil {
+		return err
+	}
+	if d, ok := r.(interface{ Redirty(from, to int64) }); ok {
+		d.Redirty(0, int64(len(m.data)))
+	}
+	for at := int64(0); at < int64(len(m.data)); at += page {
+		n := min(page, int64(len(m.data))-at)
+		if lastWord(m.data[at:at+n]) < 0 {
+			continue
+		}
+		if err := r.Reserve(at, n); err != nil {
+			return err
+		}
+		m.store32(at, m.load32(at))
+	}
+	return nil
+}
+
 // put appends an entry, for which there must be room. It is IndexFile.putKey,
 // but for the order of the writes: the count comes last, so that whoever finds
 // an entry counted finds it whole.

@@ -61,6 +61,19 @@ func (s *Set) flush() error {
 	return nil
 }
 
+// Redirty makes the next Flush write every page again that holds anything,
+// whatever the kernel thinks of it: after a failed sync it takes pages for clean
+// that the disk may never have got. Only the writer may call it.
+func (s *Set) Redirty() error {
+	for _, f := range s.Files() {
+		if err := f.redirty(); err != nil {
+			return fmt.Errorf("key index: %w", err)
+		}
+	}
+	s.flushAll = true
+	return nil
+}
+
 // Durable returns what the last Flush covered. It must not run beside one.
 func (s *Set) Durable() Durable { return s.durable }
 

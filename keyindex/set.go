@@ -160,6 +160,14 @@ func (s *Set) newest() *File {
 	return nil
 }
 
+// Newest is the name of the newest file, "" when there is none.
+func (s *Set) Newest() string {
+	if f := s.newest(); f != nil {
+		return f.name
+	}
+	return ""
+}
+
 // nameLayout is yyyyMMddHHmmss; three digits of milliseconds follow.
 const (
 	nameLayout = "20060102150405"

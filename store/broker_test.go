@@ -191,8 +191,8 @@ func unpack(t *testing.T, name string, abort bool) string {
 		}
 		require.NoError(t, err)
 		_, rel, _ := strings.Cut(strings.TrimPrefix(filepath.ToSlash(h.Name), "./"), "/") // below its one directory
-		// The index is not what is looked at here, and large.
-		if rel == "" || strings.HasPrefix(rel, "index/") {
+		const large = 100 << 20                                                           // an index of the default sizes, which is not what is looked at here
+		if rel == "" || strings.HasPrefix(rel, "index/") && h.Size > large {
 			continue
 		}
 		p := filepath.Join(dir, filepath.FromSlash(rel))

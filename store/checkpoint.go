@@ -158,5 +158,8 @@ func (s *Store) writeCheckpoint(clean bool) error {
 	c.Log = max(c.Log, s.lastFlushTime.Load(), pos.LastTime)
 	c.Queues = max(c.Queues, pos.LastTime)
 	c.Confirmed = pos.Offset
+	if s.index != nil {
+		c.Index = max(c.Index, s.index.set.Durable().Time)
+	}
 	return s.checkpoint.save()
 }

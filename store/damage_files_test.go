@@ -128,9 +128,10 @@ func TestDamagedSmallFiles(t *testing.T) {
 			require.NoError(t, os.RemoveAll(filepath.Join(dir, "abort")))
 		}},
 		"abort of another": {false, func(t *testing.T, dir string) { write(t, filepath.Join(dir, "abort"), []byte("77")) }},
-		"an index slot": {false, func(t *testing.T, dir string) {
+		"the note on the index": {true, fill("stele/index", 0x55)},
+		"a stray file in the index": {false, func(t *testing.T, dir string) {
 			require.NoError(t, os.MkdirAll(filepath.Join(dir, "index"), 0o755))
-			write(t, filepath.Join(dir, "index", "20240506070809000"), slices.Repeat([]byte{7}, 4096))
+			write(t, filepath.Join(dir, "index", "notes.txt"), slices.Repeat([]byte{7}, 4096))
 		}},
 	}
 	for who, victimOf := range victims {

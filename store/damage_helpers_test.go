@@ -114,6 +114,7 @@ func steleVictim(t *testing.T, closed bool) *victim {
 		for j := range m.Body {
 			m.Body[j] = byte(rng.Uint32())
 		}
+		m.SetKeys(fmt.Sprintf("k%d", i%50), fmt.Sprintf("m%d", i))
 		m.SetTags("red") // before the checksum: a flip in its own name goes unnoticed, and harms nothing
 		r, err := s.Append(context.Background(), m)
 		require.NoError(t, err)
@@ -156,7 +157,7 @@ func victimOptions(v *victim) store.Options {
 		FlushInterval: long, FlushThoroughInterval: long, CheckpointInterval: long, OffsetInterval: long,
 	}
 	if v.stele {
-		o.FileSize, o.QueueFileSize = fileSize, queueFileSize
+		o.FileSize, o.QueueFileSize, o.Index = fileSize, queueFileSize, smallIndex
 		o.TimeIndex.Stretch = 4096
 	}
 	return o

@@ -27,8 +27,10 @@ type dispatcher struct {
 	topic string
 	id    int32
 	queue *consumequeue.Queue
-	// fed is how many of Store.derived have the record at hand already.
-	fed int
+	// fed is how many of Store.derived have the record at hand already, entries
+	// how many it has in queues.
+	fed     int
+	entries int64
 }
 
 // errGap says that a queue lacks the entries before a record: it does not fit
@@ -51,6 +53,8 @@ func (d *dispatcher) record(off message.Offset, m *message.Message, strict bool)
 	if err := d.feed(m); err != nil {
 		return err
 	}
+	d.pos.Entries += d.entries
+	d.entries = 0
 	d.pos.Last, d.pos.LastTime = off, m.StoreTimestamp
 	d.pos.Offset = off + message.Offset(m.Size)
 	return nil
@@ -80,7 +84,7 @@ func (d *dispatcher) place(off message.Offset, m *message.Message, strict bool) 
 		return fmt.Errorf("topic %q, queue %d: %w: it is empty before offset %d", m.Topic, m.QueueID, errGap, m.QueueOffset)
 	}
 	// Also after an error: what was filled until then is not filled again.
-	defer func() { d.pos.Entries += int64(q.Max() - before) }()
+	defer func() { d.entries += int64(q.Max() - before) }()
 	res, err := q.Put(m.QueueOffset, e)
 	switch {
 	case errors.Is(err, consumequeue.ErrOffsetOutOfRange):

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/consumequeue"
+	"github.com/stelelog/stele/keyindex"
 	"github.com/stelelog/stele/message"
 	"github.com/stelelog/stele/timeindex"
 	"github.com/stelelog/stele/topicmeta"
@@ -45,6 +46,9 @@ type Events struct {
 	// believed: by Open, and once when a search meets one. It is searched
 	// without, and filled in from the log by Open.
 	DamagedTimeIndex func(*timeindex.DamageError)
+	// DamagedIndex is called for each damaged place of the key index that a query
+	// meets.
+	DamagedIndex func(*keyindex.DamageError)
 	// Skipped is called for a record that was not put in a queue, and why.
 	Skipped func(off message.Offset, reason error)
 	// Stalled is called when the dispatcher can't go on, or the metadata can't be

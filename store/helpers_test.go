@@ -46,13 +46,16 @@ const (
 	queueFileSize = 16 * 20
 )
 
+// smallIndex makes index files roll soon. Its slots take two pages.
+var smallIndex = store.IndexOptions{Slots: 1100, Entries: 40}
+
 // long is an interval that does not pass in a test.
 const long = time.Hour
 
 // quiet are options under which nothing is flushed unless it is asked for.
 func quiet(disk mappedfile.Disk) store.Options {
 	return store.Options{
-		Disk: disk, MetaFS: vfs.NewMem(), FileSize: fileSize, QueueFileSize: queueFileSize,
+		Disk: disk, MetaFS: vfs.NewMem(), FileSize: fileSize, QueueFileSize: queueFileSize, Index: smallIndex,
 		FlushInterval: long, FlushThoroughInterval: long, CheckpointInterval: long, OffsetInterval: long,
 	}
 }
@@ -87,7 +90,7 @@ func syncFlush(o *store.Options) { o.Flush = store.FlushSync }
 
 // osOptions are for a store on the real disk with small files.
 func osOptions() store.Options {
-	return store.Options{FileSize: fileSize, QueueFileSize: queueFileSize}
+	return store.Options{FileSize: fileSize, QueueFileSize: queueFileSize, Index: smallIndex}
 }
 
 func msg(topic string, queue int32, body string) *message.Message {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"sync"
 
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/internal/layout"
@@ -46,8 +47,11 @@ func (o IndexOptions) check() error {
 
 // keyFeed is the key index, fed from the log.
 type keyFeed struct {
-	s   *Store
-	set *keyindex.Set
+	s      *Store
+	set    *keyindex.Set
+	newest string // the dispatcher's: the newest file when it put last
+
+	mu sync.Mutex // guards what follows, and the writing of the note
 	// note is what stele/index says, if noted.
 	note  keyindex.Note
 	noted bool
@@ -116,13 +120,19 @@ func (k *keyFeed) recover(from message.Offset) (message.Offset, error) {
 	if err != nil {
 		return 0, err
 	}
-	if !noted {
+	if k.s.marks.Failed() {
+		if err := k.set.Redirty(); err != nil {
+			return 0, err
+		}
+	}
+	k.newest = k.set.Newest()
+	if !noted || k.newest < newest {
 		// Files that are there are trusted; behind the last record that has an
 		// entry nothing tells whether others had a key.
 		at = min(at, k.set.End())
 	}
-	if at < from || !noted {
-		return at, k.unnote()
+	if at < from || !noted || k.newest < newest {
+		return at, k.unnote() // the next flush writes another
 	}
 	return at, nil
 }
@@ -138,27 +148,52 @@ func (k *keyFeed) trust() keyindex.Trust {
 	}
 }
 
-// put implements derived.
-func (k *keyFeed) put(m *message.Message) error { return k.set.Put(m) }
+// put implements derived. A new file is noted at once: a killed process leaves
+// what it put, so the file must not be missed only from the next flush on.
+func (k *keyFeed) put(m *message.Message) error {
+	if err := k.set.Put(m); err != nil {
+		return err
+	}
+	name := k.set.Newest()
+	if name == k.newest {
+		return nil
+	}
+	noted, err := k.write(name, false)
+	if noted {
+		k.newest = name
+	}
+	return err
+}
 
 // flush implements derived.
 func (k *keyFeed) flush() error {
 	if err := k.set.Flush(); err != nil {
 		return err
 	}
-	note := keyindex.Note{Sizes: k.set.Sizes(), Newest: k.set.Durable().Newest}
-	if k.noted && note == k.note {
-		return nil
+	_, err := k.write(k.set.Newest(), true)
+	return err
+}
+
+// write writes the note, if it says something else, and reports whether there is
+// one. Where there was none it is for a flush to say that the index is whole. A
+// file that is named may not be durable: without it, the next opening goes by
+// what is left.
+func (k *keyFeed) write(newest string, whole bool) (noted bool, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	note := keyindex.Note{Sizes: k.set.Sizes(), Newest: newest}
+	if k.noted && note.Sizes == k.note.Sizes && note.Newest <= k.note.Newest || !k.noted && !whole {
+		return k.noted, nil
 	}
-	err := k.s.o.Disk.WriteFile(k.notePath(), note.Format())
+	err = k.s.o.Disk.WriteFile(k.notePath(), note.Format())
 	k.note, k.noted = note, err == nil
 	if errors.Is(err, ErrDiskFull) {
 		// Without the note the next opening looks for what is missing. The
 		// checkpoint after this one tries again.
 		k.s.o.Logger.Warn("no space to note that the index is whole", "error", err)
-		return nil
+		return false, nil
 	}
-	return err
+	return k.noted, err
 }
 
 // expire implements derived.

@@ -179,5 +179,8 @@ func randomFault(rng *rand.Rand) crashdisk.Fault {
 	if rng.IntN(2) == 0 {
 		f.Err = syscall.ENOSPC
 	}
+	if rng.IntN(6) == 0 {
+		f.Kind = crashdisk.Index
+	}
 	return f
 }

@@ -114,6 +114,9 @@ func (s *Store) open(fresh bool, start time.Time) error {
 	if err := s.announce(was); err != nil {
 		return err
 	}
+	if err := s.endIndex(); err != nil {
+		return err
+	}
 	d, err := s.recover(was)
 	if err != nil {
 		return err
@@ -165,6 +168,9 @@ func (s *Store) openFiles() error {
 	s.recovery.Unfinished = append(s.recovery.Unfinished, s.queues.Unfinished()...)
 	if n := len(s.recovery.Unfinished); n > 0 {
 		s.o.Logger.Warn("files that a crash left unfinished were removed", "files", n, "first", s.recovery.Unfinished[0])
+	}
+	if err := s.openIndex(); err != nil {
+		return err
 	}
 	return s.openTimeIndex()
 }

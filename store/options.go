@@ -119,6 +119,8 @@ type Options struct {
 	// topic and properties too. On unless it is CRCBodyOnly. RocketMQ reads
 	// both.
 	PropertyCRC CRCMode
+	// Index says how the key index is made.
+	Index IndexOptions
 	// Topics says which topics an append may name.
 	Topics TopicPolicy
 	// StoreHost is stored with each message that names no host of its own, and
@@ -190,6 +192,9 @@ func (o Options) withDefaults() (Options, error) {
 		bad("PropertyCRC %d", o.PropertyCRC)
 	}
 	o.setDurations(bad)
+	if err := o.Index.check(); err != nil {
+		bad("Index: %v", err)
+	}
 	var err error
 	if o.Warmup, err = o.Warmup.withDefaults(o.WritePath); err != nil {
 		errs = append(errs, err)

@@ -113,7 +113,7 @@ func (p *player) say(format string, args ...any) {
 // steps are the steps that need an open store, and are done beside a trap.
 var steps = map[verb]func(*player, *rand.Rand){
 	doAppend: (*player).doAppend, doBatch: (*player).doBatch, doBurst: (*player).doBurst, doFlush: (*player).doFlush,
-	doFetch: (*player).doFetch, doFollow: (*player).doFollow, doGet: (*player).doGet, doTagged: (*player).doTagged, doAt: (*player).doAt,
+	doFetch: (*player).doFetch, doFollow: (*player).doFollow, doGet: (*player).doGet, doQuery: (*player).doQuery, doTagged: (*player).doTagged, doAt: (*player).doAt,
 	doCommit: (*player).doCommit, doOffsets: (*player).doOffsets, doTopic: (*player).doTopic,
 	doWriteback: (*player).doWriteback, doPass: (*player).doPass,
 }
@@ -149,7 +149,7 @@ func (p *player) step(st step) {
 		if p.s != nil {
 			p.end(st.do, rng)
 		}
-	case doRmQueues, doRmStele:
+	case doRmQueues, doRmIndex, doRmStele:
 		if p.s == nil {
 			p.remove(st.do)
 		}
@@ -315,7 +315,7 @@ func (p *player) open(rng *rand.Rand) {
 		p.plain = rng.IntN(4) == 0
 		p.checks = rng.IntN(3)
 	}
-	o.FileSize, o.QueueFileSize = p.sizes[0], p.sizes[1]
+	o.FileSize, o.QueueFileSize, o.Index = p.sizes[0], p.sizes[1], smallIndex
 	o.Flush = store.FlushMode(rng.IntN(2))
 	o.PropertyCRC = []store.CRCMode{store.CRCWhole, store.CRCBodyOnly, store.CRCMode(rng.IntN(2))}[p.checks]
 	if rng.IntN(2) == 0 {
@@ -473,6 +473,9 @@ func (p *player) heal() {
 // remove takes away what can be rebuilt.
 func (p *player) remove(what verb) {
 	dir := root + "/consumequeue"
+	if what == doRmIndex {
+		dir = root + "/index"
+	}
 	if what == doRmStele {
 		dir = root + "/stele"
 	}
@@ -482,7 +485,7 @@ func (p *player) remove(what verb) {
 	}
 	p.say("remove %s", dir)
 	removeTree(p.t, p.on.disk, dir)
-	p.rebuilds = true
+	p.rebuilds = p.rebuilds || what != doRmIndex
 	if what == doRmStele {
 		p.on = newMachine(p.on.disk, newMeta())
 		p.forgetMeta()

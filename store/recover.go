@@ -103,6 +103,7 @@ var errCount = errors.New("queues do not add up")
 // replay finds the end of the log and dispatches what lies behind p.from.
 func (s *Store) replay(p plan) (*dispatcher, commitlog.Recovery, error) {
 	d := &dispatcher{s: s, pos: p.from}
+	s.recovery.Kind, s.marked = p.kind, p.marked // for what is derived
 	if err := s.queues.Recover(p.from.Offset, p.trust, runtime.GOMAXPROCS(0)); err != nil {
 		return nil, commitlog.Recovery{}, err
 	}

@@ -25,6 +25,7 @@ const (
 	// Without.
 	doOpen     verb = "open"
 	doRmQueues verb = "rmqueues" // the consume queues are gone
+	doRmIndex  verb = "rmindex"  // the key index is gone
 	doRmStele  verb = "rmstele"  // Stele's own directory is gone
 	doRmTimes  verb = "rmtimes"  // the time index is gone, or damaged
 
@@ -36,6 +37,7 @@ const (
 	doFetch     verb = "fetch"
 	doFollow    verb = "follow"
 	doGet       verb = "get"
+	doQuery     verb = "query"   // by key
 	doTagged    verb = "tagged"  // a fetch by tag
 	doAt        verb = "at"      // a search by time
 	doCommit    verb = "commit"  // a consumer offset
@@ -99,7 +101,7 @@ func weighted(counts map[verb]int) (all []verb) {
 
 var (
 	useVerbs = weighted(map[verb]int{
-		doAppend: 40, doBatch: 8, doBurst: 4, doFlush: 5, doFetch: 6, doFollow: 3, doGet: 3, doTagged: 3, doAt: 3,
+		doAppend: 40, doBatch: 8, doBurst: 4, doFlush: 5, doFetch: 6, doFollow: 3, doGet: 3, doQuery: 3, doTagged: 3, doAt: 3,
 		doCommit: 6, doOffsets: 2, doTopic: 1, doWriteback: 6, doRest: 8, doPass: 8,
 	})
 	endVerbs = weighted(map[verb]int{doClose: 3, doKill: 3, doCut: 4})
@@ -147,6 +149,9 @@ func newScript(k kind, seed uint64) script {
 		add(endVerbs[rng.IntN(len(endVerbs))])
 		if rng.IntN(12) == 0 {
 			add(doRmQueues)
+		}
+		if rng.IntN(15) == 0 {
+			add(doRmIndex)
 		}
 		if rng.IntN(20) == 0 {
 			add(doRmStele)

@@ -16,6 +16,8 @@ type counters struct {
 	appendedBytes     atomic.Int64
 	dispatchedRecords atomic.Int64
 	skippedRecords    atomic.Int64
+	queries           atomic.Int64
+	queriedMessages   atomic.Int64
 	fetches           atomic.Int64
 	fetchedMessages   atomic.Int64
 	fetchedBytes      atomic.Int64
@@ -41,6 +43,8 @@ type Stats struct {
 	SkippedRecords                  int64 // met by the dispatcher, put in no queue
 	Fetches                         int64
 	FetchedMessages, FetchedBytes   int64
+	Queries, QueriedMessages        int64
+	IndexFiles                      int // of the key index
 	Flushes                         int64
 	Commits                         int64 // writes to files, with WritePool and WriteFile
 	Rolls                           int64
@@ -78,6 +82,10 @@ func (s *Store) Stats() Stats {
 		Fetches: c.fetches.Load(), FetchedMessages: c.fetchedMessages.Load(), FetchedBytes: c.fetchedBytes.Load(),
 		Flushes: c.flushes.Load(), Commits: s.log.Commits(), Pool: s.poolStats(), Rolls: c.rolls.Load(), RollsWaited: c.rollsWaited.Load(),
 		Poisoned: s.Err(), Recovery: s.recovery, Warmup: s.warmupStats(), TimeIndex: s.times.Stats(),
+	}
+	st.Queries, st.QueriedMessages = c.queries.Load(), c.queriedMessages.Load()
+	if s.index != nil {
+		st.IndexFiles = len(s.index.set.Files())
 	}
 	st.Stalled = s.noSpace()
 	st.Retention = s.retentionStats()

@@ -66,6 +66,7 @@ func (p *player) compareTagged(b *store.Batch) {
 // verifyFinds holds what finds messages in a store that was just opened to what
 // the store holds.
 func (p *player) verifyFinds() {
+	p.verifyKeys()
 	for _, q := range p.s.Queues() {
 		for from := q.Min; from < q.Max; {
 			b, err := p.s.FetchTagged(context.Background(), q.Topic, q.QueueID, from, red, store.Limit{Scan: 7})

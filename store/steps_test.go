@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -53,6 +54,9 @@ func (p *player) newMessage(rng *rand.Rand) *message.Message {
 	if rng.IntN(2) == 0 {
 		m.SetTags("red")
 		m.SetKeys("k1", "k2")
+	}
+	if rng.IntN(3) == 0 {
+		m.Properties.Set(message.PropertyUniqKey, fmt.Sprintf("U%x", rng.Uint64()))
 	}
 	if rng.IntN(4) == 0 {
 		m.Properties.Set("long", string(slices.Repeat([]byte("p"), rng.IntN(300)+1)))

@@ -41,6 +41,8 @@ type Store struct {
 	session     marks.State // what is saved with each checkpoint: who has the store
 	table       *queueTable
 	derived     []derived // set by Open
+	index       *keyFeed  // one of derived; nil without an index
+	marked      bool      // the recovery begins where the marks say
 	counters    counters
 	times       *timeindex.Index
 

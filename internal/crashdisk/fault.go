@@ -64,11 +64,12 @@ const (
 	ConsumeQueue
 	Checkpoint
 	Other
+	Index
 )
 
-// KindOf tells the kind of a file or directory by its path: CommitLog and
-// ConsumeQueue for whatever lies in a directory of that name (in lower case)
-// and for the directory itself, Checkpoint for a file of that name.
+// KindOf tells the kind of a file or directory by its path: CommitLog,
+// ConsumeQueue and Index for whatever lies in a directory of that name (in lower
+// case) and for the directory itself, Checkpoint for a file of that name.
 func KindOf(p string) Kind {
 	p = clean(p)
 	switch all := strings.Split(p, "/"); {
@@ -76,6 +77,8 @@ func KindOf(p string) Kind {
 		return CommitLog
 	case slices.Contains(all, "consumequeue"):
 		return ConsumeQueue
+	case slices.Contains(all, "index"):
+		return Index
 	case path.Base(p) == "checkpoint":
 		return Checkpoint
 	default:

@@ -125,7 +125,8 @@ func TestKindOf(t *testing.T) {
 		"s/commitlog/000":                crashdisk.CommitLog,
 		"/s/consumequeue/commit/0/00":    crashdisk.ConsumeQueue,
 		"/s/checkpoint":                  crashdisk.Checkpoint,
-		"/s/index/20260101":              crashdisk.Other,
+		"/s/index/20260101":              crashdisk.Index,
+		"/s/stele/marks":                crashdisk.Other,
 		"/s/abort":                       crashdisk.Other,
 		"/s/my-commitlog/consumequeue-x": crashdisk.Other,
 	} {

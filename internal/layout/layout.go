@@ -36,6 +36,7 @@ const (
 	Config            = "config"
 	Stele             = "stele" // what Stele adds
 	Meta              = "meta"  // in Stele: the Pebble metadata
+	IndexNote         = "index" // in Stele: that the key index is whole
 )
 
 var (
