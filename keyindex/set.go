@@ -6,7 +6,6 @@ package keyindex
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -59,6 +58,8 @@ type Set struct {
 
 	files    atomic.Pointer[[]*File] // immutable once stored, oldest first
 	problems []error
+	// unfinished is a file that OpenSet left out.
+	unfinished string
 
 	mu      sync.Mutex  // held while the list changes
 	unnamed atomic.Bool // a file was made since the directory was synced
@@ -114,33 +115,6 @@ func OpenSet(o Options) (*Set, error) {
 	return s, nil
 }
 
-// list returns the index files of the directory, oldest first. What an
-// interrupted creation left, a file of length 0, is removed.
-func (s *Set) list() ([]mappedfile.Entry, error) {
-	entries, err := s.o.Disk.List(s.o.Dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	removed := false
-	entries = slices.DeleteFunc(entries, func(e mappedfile.Entry) bool {
-		if e.Dir || !isFileName(e.Name) {
-			return true
-		}
-		if e.Size == 0 && !s.o.ReadOnly {
-			err = errors.Join(err, s.o.Disk.Remove(filepath.Join(s.o.Dir, e.Name)))
-			removed = true
-		}
-		return e.Size == 0
-	})
-	if removed {
-		err = errors.Join(err, s.o.Disk.SyncDir(s.o.Dir))
-	}
-	return entries, err
-}
-
 // Sizes are the numbers of slots and entries of the files.
 func (s *Set) Sizes() Sizes { return s.sizes }
 
@@ -166,32 +140,6 @@ func (s *Set) Newest() string {
 		return f.name
 	}
 	return ""
-}
-
-// nameLayout is yyyyMMddHHmmss; three digits of milliseconds follow.
-const (
-	nameLayout = "20060102150405"
-	nameLen    = len(nameLayout) + 3
-)
-
-// FileName is the name of a file that is made at a time, in that time's zone.
-func FileName(t time.Time) string {
-	return t.Format(nameLayout) + fmt.Sprintf("%03d", t.Nanosecond()/1e6)
-}
-
-func isFileName(name string) bool {
-	_, ok := parseName(name)
-	return ok
-}
-
-// parseName reads a name as if it were in UTC, where no hour is missing or comes
-// twice.
-func parseName(name string) (time.Time, bool) {
-	if len(name) != nameLen {
-		return time.Time{}, false
-	}
-	t, err := time.Parse(nameLayout+".000", name[:len(nameLayout)]+"."+name[len(nameLayout):])
-	return t, err == nil
 }
 
 // nextName is the name for a new file: the local time, or one millisecond behind

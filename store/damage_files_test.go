@@ -127,7 +127,7 @@ func TestDamagedSmallFiles(t *testing.T) {
 		"abort missing": {false, func(t *testing.T, dir string) {
 			require.NoError(t, os.RemoveAll(filepath.Join(dir, "abort")))
 		}},
-		"abort of another": {false, func(t *testing.T, dir string) { write(t, filepath.Join(dir, "abort"), []byte("77")) }},
+		"abort of another":      {false, func(t *testing.T, dir string) { write(t, filepath.Join(dir, "abort"), []byte("77")) }},
 		"the note on the index": {true, fill("stele/index", 0x55)},
 		"a stray file in the index": {false, func(t *testing.T, dir string) {
 			require.NoError(t, os.MkdirAll(filepath.Join(dir, "index"), 0o755))

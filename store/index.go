@@ -78,6 +78,9 @@ func (s *Store) openIndex() error {
 	if err != nil {
 		return err
 	}
+	if path := k.set.Unfinished(); path != "" {
+		s.recovery.Unfinished = append(s.recovery.Unfinished, path)
+	}
 	s.index = k
 	s.derived = append(s.derived, k)
 	return nil

@@ -166,11 +166,11 @@ func (s *Store) openFiles() error {
 		s.recovery.Unfinished = append(s.recovery.Unfinished, path)
 	}
 	s.recovery.Unfinished = append(s.recovery.Unfinished, s.queues.Unfinished()...)
-	if n := len(s.recovery.Unfinished); n > 0 {
-		s.o.Logger.Warn("files that a crash left unfinished were removed", "files", n, "first", s.recovery.Unfinished[0])
-	}
 	if err := s.openIndex(); err != nil {
 		return err
+	}
+	if n := len(s.recovery.Unfinished); n > 0 {
+		s.o.Logger.Warn("files that a crash left unfinished were removed", "files", n, "first", s.recovery.Unfinished[0])
 	}
 	return s.openTimeIndex()
 }

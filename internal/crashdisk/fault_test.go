@@ -126,7 +126,7 @@ func TestKindOf(t *testing.T) {
 		"/s/consumequeue/commit/0/00":    crashdisk.ConsumeQueue,
 		"/s/checkpoint":                  crashdisk.Checkpoint,
 		"/s/index/20260101":              crashdisk.Index,
-		"/s/stele/marks":                crashdisk.Other,
+		"/s/stele/marks":                 crashdisk.Other,
 		"/s/abort":                       crashdisk.Other,
 		"/s/my-commitlog/consumequeue-x": crashdisk.Other,
 	} {
