@@ -34,6 +34,9 @@ type Item struct {
 	// of an append, and whoever encoded the record may have taken one. A batch
 	// goes by the clock.
 	StoreTime int64
+	// Waits, unless nil, is told where the append waited; zeros must be in it. Of
+	// a batch it is that of the first item.
+	Waits *Waits
 }
 
 // Result says where a record went.
@@ -68,11 +71,11 @@ func (l *Log) Append(it Item) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	return r, l.handOn(r.End())
+	return r, l.handOn(r.End(), it.Waits)
 }
 
 func (l *Log) appendLocked(it Item) (Result, error) {
-	l.mu.Lock()
+	l.lock(it.Waits)
 	defer l.mu.Unlock()
 	r, err := l.append(it)
 	return r, l.fatal(err)
@@ -81,7 +84,8 @@ func (l *Log) appendLocked(it Item) (Result, error) {
 // append is Append under the lock.
 func (l *Log) append(it Item) (r Result, err error) {
 	defer mappedfile.Disarm(mappedfile.Arm(), &err)
-	pos, err := l.room(len(it.Record))
+	n := len(it.Record)
+	pos, err := l.room(n, it.Waits)
 	if err != nil {
 		return Result{}, err
 	}
@@ -90,20 +94,28 @@ func (l *Log) append(it Item) (r Result, err error) {
 		now = l.now()
 	}
 	now = max(now, l.lastTime.Load())
+	start := l.startCopy(it.Waits, l.tail.Base()+int64(pos+n))
 	if r, err = l.put(it, pos, now); err != nil {
 		return Result{}, err
 	}
+	l.endCopy(it.Waits, start, n)
 	l.publish(pos+len(it.Record), now)
 	return r, nil
 }
 
 // handOn does what is left of an append once the lock is free: it has the record
 // committed, unless the flusher does that.
-func (l *Log) handOn(end message.Offset) error {
-	if l.o.CommitOnFlush {
+func (l *Log) handOn(end message.Offset, w *Waits) error {
+	if l.o.CommitOnFlush || l.committed.Load() >= int64(end) {
 		return nil
 	}
-	return l.Commit(end)
+	if w == nil {
+		return l.Commit(end)
+	}
+	start := time.Now()
+	err := l.Commit(end)
+	w.Commit = time.Since(start)
+	return err
 }
 
 // fatal poisons the log when err is a fault in the tail's mapping: the file was
@@ -135,18 +147,20 @@ func (l *Log) AppendBatch(items []Item, results []Result) error {
 	if err := l.appendBatchLocked(items, results, total); err != nil {
 		return err
 	}
-	return l.handOn(results[len(results)-1].End())
+	return l.handOn(results[len(results)-1].End(), items[0].Waits)
 }
 
 func (l *Log) appendBatchLocked(items []Item, results []Result, total int) error {
-	l.mu.Lock()
+	w := items[0].Waits
+	l.lock(w)
 	defer l.mu.Unlock()
 	return l.fatal(mappedfile.Guard(func() error {
-		pos, err := l.room(total)
+		pos, err := l.room(total, w)
 		if err != nil {
 			return err
 		}
 		now := l.now()
+		start := l.startCopy(w, l.tail.Base()+int64(pos+total))
 		for i := range items {
 			if results[i], err = l.put(items[i], pos, now); err != nil {
 				clear(results[:i])
@@ -154,6 +168,8 @@ func (l *Log) appendBatchLocked(items []Item, results []Result, total int) error
 			}
 			pos += len(items[i].Record)
 		}
+		// A record's checksums take as long as some hundred bytes more.
+		l.endCopy(w, start, total+len(items)*200)
 		l.publish(pos, now)
 		return nil
 	}))
@@ -206,7 +222,7 @@ const prepareShare = 16
 
 // room returns the position in the tail where n bytes go, and rolls to a new
 // file when the tail has no room for them and a filler. l.mu is held.
-func (l *Log) room(n int) (int, error) {
+func (l *Log) room(n int, w *Waits) (int, error) {
 	if err := l.appendable(); err != nil {
 		return 0, err
 	}
@@ -221,10 +237,12 @@ func (l *Log) room(n int) (int, error) {
 			return pos, nil
 		}
 	}
-	if err := l.roll(); err != nil {
-		return 0, err
+	start := time.Now()
+	err := l.roll(start)
+	if w != nil {
+		w.Roll = time.Since(start)
 	}
-	return 0, nil
+	return 0, err
 }
 
 func (l *Log) appendable() error {
@@ -239,8 +257,7 @@ func (l *Log) appendable() error {
 
 // roll closes the tail with a filler and goes on to the next file. The new file
 // is had first: a disk that is full leaves everything as it was.
-func (l *Log) roll() error {
-	start := time.Now()
+func (l *Log) roll(start time.Time) error {
 	end := l.appended.Load()
 	file, waited, err := l.alloc.Take(l.files.NextBase(end))
 	if err != nil {

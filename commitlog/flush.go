@@ -110,7 +110,10 @@ func (l *Log) flushAll() error {
 	if plantedAck.on() {
 		l.flushed.Advance(to)
 	}
-	if err := l.files.Flush(from, to); err != nil {
+	l.flushing.Add(1)
+	err := l.files.Flush(from, to)
+	l.flushing.Add(1)
+	if err != nil {
 		return l.poison(err)
 	}
 	l.flushed.Advance(to)

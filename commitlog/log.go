@@ -28,6 +28,7 @@ type Log struct {
 	flushed   watermark.Mark // bytes that a completed flush covers
 	lastTime  atomic.Int64   // store time of the newest record, ms; never decreases
 	failure   atomic.Pointer[error]
+	flushing  atomic.Int64 // moves when a flush begins, and when it ends
 
 	kick       chan struct{} // wakes the flusher
 	commits    chan struct{} // wakes the committer
@@ -50,7 +51,8 @@ type Log struct {
 	direct  bool             // writer commits by itself
 	pool    *mappedfile.Pool // with WritePool
 	ring    []byte           // with WriteFile
-	asked   bool             // the file behind tail was asked for
+	copies  copyTimer
+	asked   bool // the file behind tail was asked for
 	started bool
 	stopped bool
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/message"
@@ -38,6 +39,7 @@ type pending struct {
 	ends    []int
 	last    lastQueue
 	now     int64 // what the clock said while encoding, in milliseconds; 0 if nobody asked
+	waited  waited
 }
 
 // keepBuf bounds the buffer that goes back to the pool, in bytes.
@@ -50,6 +52,7 @@ func (p *pending) recycle() {
 		p.buf = nil
 	}
 	p.msg = message.Message{}
+	p.waited = waited{}
 	clear(p.items)
 	clear(p.queues)
 	p.items, p.results, p.queues, p.ends = p.items[:0], p.results[:0], p.queues[:0], p.ends[:0]
@@ -80,8 +83,9 @@ func (s *Store) Append(ctx context.Context, m *message.Message) (AppendResult, e
 	if err != nil {
 		return AppendResult{}, err
 	}
-	r, err := s.log.Append(commitlog.Item{Record: p.buf, Sequence: q.seq, Step: p.msg.QueueStep(), StoreTime: p.now})
+	r, err := s.log.Append(commitlog.Item{Record: p.buf, Sequence: q.seq, Step: p.msg.QueueStep(), StoreTime: p.now, Waits: &p.waited.log})
 	if err != nil && r.Size == 0 {
+		s.noteWaits(p, AppendResult{Topic: m.Topic, QueueID: m.QueueID}, err)
 		return AppendResult{}, s.fullNow(s.storeError(err))
 	}
 	s.counters.appendedMessages.Add(1)
@@ -91,8 +95,9 @@ func (s *Store) Append(ctx context.Context, m *message.Message) (AppendResult, e
 		Offset: r.Offset, Size: r.Size, StoreTime: r.StoreTime, StoreHost: p.msg.StoreHost,
 	}
 	if err == nil && s.o.Flush == FlushSync {
-		err = s.settle(ctx, r.End(), m.WaitStored())
+		err = s.settle(ctx, r.End(), m.WaitStored(), &p.waited)
 	}
+	s.noteWaits(p, res, err)
 	return res, s.storeError(err)
 }
 
@@ -116,8 +121,10 @@ func (s *Store) AppendBatch(ctx context.Context, msgs []*message.Message) ([]App
 	if err != nil {
 		return nil, err
 	}
+	p.items[0].Waits = &p.waited.log
 	err = s.log.AppendBatch(p.items, p.results)
 	if err != nil && p.results[0].Size == 0 {
+		s.noteWaits(p, out[0], err)
 		return nil, s.fullNow(s.storeError(err))
 	}
 	for i, r := range p.results {
@@ -127,8 +134,9 @@ func (s *Store) AppendBatch(ctx context.Context, msgs []*message.Message) ([]App
 	}
 	s.counters.appendedMessages.Add(int64(len(msgs)))
 	if err == nil && s.o.Flush == FlushSync {
-		err = s.settle(ctx, p.results[len(p.results)-1].End(), wait)
+		err = s.settle(ctx, p.results[len(p.results)-1].End(), wait, &p.waited)
 	}
+	s.noteWaits(p, out[0], err)
 	return out, s.storeError(err)
 }
 
@@ -183,13 +191,16 @@ func (s *Store) encode(p *pending, m *message.Message) (*queueState, error) {
 }
 
 // settle waits for the flush of a synchronous append, or only asks for it.
-func (s *Store) settle(ctx context.Context, end message.Offset, wait bool) error {
+func (s *Store) settle(ctx context.Context, end message.Offset, wait bool, w *waited) error {
 	if !wait {
 		err := s.log.Commit(end)
 		s.log.KickFlush()
 		return err
 	}
-	return s.log.WaitFlushed(ctx, end, s.o.FlushTimeout)
+	start := time.Now()
+	err := s.log.WaitFlushed(ctx, end, s.o.FlushTimeout)
+	w.flush = time.Since(start)
+	return err
 }
 
 // Flush returns once everything that was appended before the call is on disk.

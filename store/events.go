@@ -63,6 +63,9 @@ type Events struct {
 	// Refused is called when appends are refused because the disk is used above
 	// RetentionOptions.Policy.RefuseAt, and with nil when they are taken again.
 	Refused func(error)
+	// SlowAppend is called by an append that waited for Options.SlowAppend or
+	// longer, before it returns. It holds no lock.
+	SlowAppend func(SlowAppend)
 	// Poisoned is called once, with what every later append returns.
 	Poisoned func(error)
 }

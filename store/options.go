@@ -113,6 +113,10 @@ type Options struct {
 	// Warmup says which pages are made present ahead of appends.
 	Warmup WarmupOptions
 
+	// SlowAppend is how long an append must have waited to be told to
+	// Events.SlowAppend. 0 means DefaultSlowAppend, negative never.
+	SlowAppend time.Duration
+
 	// MaxBodyLen is the longest body in bytes; 0 means DefaultMaxBodyLen.
 	MaxBodyLen int
 	// PropertyCRC says whether records carry the checksum that covers header,
@@ -205,6 +209,9 @@ func (o Options) withDefaults() (Options, error) {
 		o.FlushTimeout = DefaultFlushTimeout
 	}
 	o.FlushTimeout = max(o.FlushTimeout, 0)
+	if o.SlowAppend == 0 {
+		o.SlowAppend = DefaultSlowAppend
+	}
 	if !o.StoreHost.IsValid() {
 		o.StoreHost = defaultStoreHost
 	}

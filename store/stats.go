@@ -58,6 +58,8 @@ type Stats struct {
 	Poisoned error
 	// Stalled is why the dispatcher or the metadata waits for space, or nil.
 	Stalled error
+	// Waits say where appends waited.
+	Waits Waits
 	// Warmup is what was made present ahead of appends, and what was refused.
 	Warmup WarmupStats
 	// Retention is what expired, and how full the disk is.
@@ -81,7 +83,7 @@ func (s *Store) Stats() Stats {
 		DispatchedRecords: c.dispatchedRecords.Load(), SkippedRecords: c.skippedRecords.Load(),
 		Fetches: c.fetches.Load(), FetchedMessages: c.fetchedMessages.Load(), FetchedBytes: c.fetchedBytes.Load(),
 		Flushes: c.flushes.Load(), Commits: s.log.Commits(), Pool: s.poolStats(), Rolls: c.rolls.Load(), RollsWaited: c.rollsWaited.Load(),
-		Poisoned: s.Err(), Recovery: s.recovery, Warmup: s.warmupStats(), TimeIndex: s.times.Stats(),
+		Poisoned: s.Err(), Recovery: s.recovery, Warmup: s.warmupStats(), Waits: s.waits.waits(), TimeIndex: s.times.Stats(),
 	}
 	st.Queries, st.QueriedMessages = c.queries.Load(), c.queriedMessages.Load()
 	if s.index != nil {

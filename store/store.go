@@ -45,6 +45,7 @@ type Store struct {
 	marked      bool      // the recovery begins where the marks say
 	counters    counters
 	times       *timeindex.Index
+	waits       waitCounts
 
 	dispatched watermark.Mark
 	stalled    atomic.Pointer[error] // the dispatcher waits for space

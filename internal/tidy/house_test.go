@@ -42,6 +42,7 @@ var ours = house{
 		"retention":             0,
 		"internal/fusefs":       0,
 		"warmup":                0,
+		"internal/latency":      0,
 
 		"mappedfile":          1,
 		"internal/checkpoint": 1,
@@ -72,12 +73,13 @@ var ours = house{
 		"inspect": {"topicmeta"},
 	},
 	outside: map[string][]string{
-		"message":    {"github.com/klauspost/compress/zstd", "github.com/pierrec/lz4/v4"},
-		"warmup":     {"golang.org/x/sys/unix"},
-		"mappedfile": {"github.com/edsrzf/mmap-go", "golang.org/x/sys/unix"},
-		"topicmeta":  {"github.com/cockroachdb/pebble/v2"},
-		"store":      {"github.com/cockroachdb/pebble/v2/vfs"}, // the seam of topicmeta
-		"inspect":    {"golang.org/x/sys/unix"},
+		"message":          {"github.com/klauspost/compress/zstd", "github.com/pierrec/lz4/v4"},
+		"warmup":           {"golang.org/x/sys/unix"},
+		"internal/latency": {"github.com/HdrHistogram/hdrhistogram-go"},
+		"mappedfile":       {"github.com/edsrzf/mmap-go", "golang.org/x/sys/unix"},
+		"topicmeta":        {"github.com/cockroachdb/pebble/v2"},
+		"store":            {"github.com/cockroachdb/pebble/v2/vfs"}, // the seam of topicmeta
+		"inspect":          {"golang.org/x/sys/unix"},
 		// The chart library draws SVG; nobody but storectl brings it along.
 		"experiment":   {"github.com/HdrHistogram/hdrhistogram-go", "github.com/go-analyze/charts/chartdraw", "golang.org/x/sys/unix"},
 		"cmd/storectl": {"github.com/spf13/cobra", "github.com/spf13/pflag"},
