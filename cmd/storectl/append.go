@@ -17,6 +17,7 @@ import (
 
 	"github.com/stelelog/stele/message"
 	"github.com/stelelog/stele/store"
+	"github.com/stelelog/stele/warmup"
 )
 
 type appendFlags struct {
@@ -28,6 +29,8 @@ type appendFlags struct {
 	flush      flushMode
 	path       writePath
 	lines, ack bool
+	stats      bool
+	warmup     warmupMode
 	fileSize   size
 	queueSize  size
 }
@@ -43,7 +46,11 @@ or empty. It must not be open anywhere else.
 With --ack one JSON object a line is printed for each message once it is
 acknowledged, and not before: with --flush sync once it is on disk, with --flush
 async once it is in the log's memory. Lines that arrive together are appended,
-and flushed, together.`
+and flushed, together.
+
+With --stats it says on stderr where appends waited: for the append lock, for the
+next file (roll), for cold pages (copy), for a write (commit) or for the disk
+(flush).`
 	cmd.Example = example(`
 		echo hello | storectl append ./data --topic greetings
 		seq 1000 | storectl append ./data --topic numbers --lines --flush sync --ack
@@ -56,6 +63,9 @@ and flushed, together.`
 	fl.StringArrayVar(&f.properties, "property", nil, "another property, as NAME=VALUE (can be repeated)")
 	fl.Var(&f.flush, "flush", "when a message is acknowledged: sync (on disk) or async (in memory)")
 	fl.Var(&f.path, "write-path", "how messages get into the log's files: mmap, pool or file")
+	f.warmup = "window"
+	fl.Var(&f.warmup, "warmup", warmupUsage)
+	fl.BoolVar(&f.stats, "stats", false, "say at the end where the appends waited, and what was warmed up for them")
 	fl.BoolVar(&f.lines, "lines", false, "one message a line")
 	fl.BoolVar(&f.ack, "ack", false, "print each message's place, as ndjson, once it is acknowledged")
 	fl.Var(&f.fileSize, "file-size", "size of the commit log files of a new store (default 1 GiB)")
@@ -106,11 +116,17 @@ func (a *app) append(dir string, f *appendFlags) (err error) {
 	}
 	s, err := store.Open(dir, store.Options{
 		Flush: store.FlushMode(f.flush), WritePath: store.WritePath(f.path), FileSize: int64(f.fileSize), QueueFileSize: int64(f.queueSize),
+		Warmup: f.warmup.options(false, warmup.NoAdvice),
 	})
 	if err != nil {
 		return storeFailure(err)
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
+	defer func() {
+		err = errors.Join(err, s.Close())
+		if f.stats {
+			a.explain(s.Stats())
+		}
+	}()
 
 	ap := &appender{app: a, store: s, template: template, ack: f.ack}
 	if f.lines {
