@@ -13,6 +13,8 @@ import (
 
 func TestEntryOf(t *testing.T) {
 	const stored = 1700000000000
+	levels, err := message.ParseDelayLevels(message.DefaultDelayLevels)
+	require.NoError(t, err)
 	for _, tt := range []struct {
 		name, topic, tags, delay string
 		want                     int64
@@ -33,7 +35,7 @@ func TestEntryOf(t *testing.T) {
 			if tt.delay != "" {
 				m.Properties.Set(message.PropertyDelayLevel, tt.delay)
 			}
-			require.Equal(t, Entry{Offset: 4096, Size: 200, TagsCode: tt.want}, EntryOf(&m))
+			require.Equal(t, Entry{Offset: 4096, Size: 200, TagsCode: tt.want}, EntryOf(&m, levels))
 		})
 	}
 }

@@ -17,6 +17,7 @@ var (
 	ErrBodyTooLarge       = errors.New("message: body is too large")
 	ErrPropertiesTooLarge = errors.New("message: properties are too large")
 	ErrBadProperty        = errors.New("message: bad property")
+	ErrBadDelay           = errors.New("message: bad delay levels")
 	ErrBadBatch           = errors.New("message: bad batch")
 	ErrBadID              = errors.New("message: bad message id")
 	ErrTagExpression      = errors.New("message: bad tag expression")

@@ -57,6 +57,12 @@ const (
 	PropertyTimerDelUniqKey = "TIMER_DEL_UNIQKEY"
 	PropertyTimerDelayLevel = "TIMER_DELAY_LEVEL"
 
+	// Stele's own. A delivered message says in STELE_DELAYED at which offset of the
+	// log it waited; STELE_CANCEL is in a record of TimerTopic, and names the queue
+	// offset there of the message that is not to be delivered.
+	PropertyDelayed = "STELE_DELAYED"
+	PropertyCancel  = "STELE_CANCEL"
+
 	// PropertyCRC32 holds the CRC of the whole record but for its own 20 bytes. The
 	// encoder owns it: a value that is set by hand never reaches a record.
 	PropertyCRC32 = "__CRC32#"
