@@ -22,7 +22,7 @@
 //
 //   - After Sync returned nil, everything that was changed before it survives a
 //     power cut. Put, Delete, DeleteGroup, DeleteOffsets, Close and the imports
-//     include a Sync; Ensure, CommitOffset and SetDelayOffset do not. The owner
+//     include a Sync; Ensure, CommitOffset, SetDelayOffset and SetDelays do not. The owner
 //     calls Sync as often as it can bear to lose progress (a broker: every five
 //     seconds); consumers then see some messages twice, never miss one.
 //   - After a crash the tables are as some Sync left them: the last one that
@@ -41,13 +41,14 @@
 //
 // docs/format/topicmeta.md has the details.
 //
-//	STELE-META            "stele topicmeta 1\n", written first
+//	STELE-META            "stele topicmeta 2\n", written first
 //	MANIFEST-*, *.log, *.sst, OPTIONS-*, marker.*, LOCK   Pebble's
 //
 //	key                                                      value
 //	01 | len topic                                           settings, JSON
 //	02 | len group | len topic | queue u32                   queue offset u64
 //	03 | delay level u32                                     queue offset u64
+//	04                                                       TimerProgress, 5 × u64
 //
 // Integers are big-endian; a name is one byte of length and its bytes.
 //

@@ -15,13 +15,17 @@ const (
 	kindTopic  = 0x01
 	kindOffset = 0x02
 	kindDelay  = 0x03
+	kindTimer  = 0x04
+	kindEnd    = 0x05 // above all of them
 
-	offsetSize = 8 // bytes of an offset value
+	offsetSize = 8              // bytes of an offset value
+	timerSize  = 5 * offsetSize // bytes of the value of kindTimer
 )
 
 var (
 	errKey    = errors.New("unknown or short key")
 	errOffset = errors.New("offset is not 8 bytes, or negative")
+	errTimer  = errors.New("progress of timers is not 40 bytes, or negative")
 )
 
 // queueKey names a queue.

@@ -19,8 +19,9 @@ const (
 	markerTemp   = markerName + ".tmp"
 	markerPrefix = "stele topicmeta "
 
-	// layoutVersion counts changes of the key and value layout.
-	layoutVersion = 1
+	// layoutVersion counts changes of the key and value layout. Version 1 had no
+	// progress of timers.
+	layoutVersion = 2
 )
 
 // claim makes sure that dir is ours before anything else touches it: it has our
@@ -45,7 +46,12 @@ func claim(fsys vfs.FS, dir string, readOnly bool) error {
 	for _, name := range names {
 		switch name {
 		case markerName:
-			return checkMarker(fsys, fsys.PathJoin(dir, markerName))
+			version, err := checkMarker(fsys, fsys.PathJoin(dir, markerName))
+			if err != nil || readOnly || version == layoutVersion {
+				return err
+			}
+			// Before anything is written that an older reader does not know.
+			return writeMarker(fsys, dir)
 		case markerTemp: // a crash while the marker was written
 		default:
 			others++
@@ -57,24 +63,24 @@ func claim(fsys vfs.FS, dir string, readOnly bool) error {
 	return writeMarker(fsys, dir)
 }
 
-func checkMarker(fsys vfs.FS, path string) error {
+func checkMarker(fsys vfs.FS, path string) (version int, err error) {
 	f, err := fsys.Open(path)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	text, err := io.ReadAll(io.LimitReader(f, 128))
 	if err = errors.Join(err, f.Close()); err != nil {
-		return err
+		return 0, err
 	}
 	digits, ok := strings.CutPrefix(strings.TrimSuffix(string(text), "\n"), markerPrefix)
-	version, err := strconv.Atoi(digits)
+	version, err = strconv.Atoi(digits)
 	switch {
 	case !ok || err != nil || version < 1:
-		return fmt.Errorf("%w: %s holds %q", ErrNotOurs, path, text)
+		return 0, fmt.Errorf("%w: %s holds %q", ErrNotOurs, path, text)
 	case version > layoutVersion:
-		return fmt.Errorf("%w: %s says %d, known is %d", ErrVersion, path, version, layoutVersion)
+		return 0, fmt.Errorf("%w: %s says %d, known is %d", ErrVersion, path, version, layoutVersion)
 	}
-	return nil
+	return version, nil
 }
 
 // writeMarker makes the marker appear whole or not at all.

@@ -35,11 +35,12 @@ func TestClaim(t *testing.T) {
 	}{
 		{"empty", files{}, nil},
 		{"a crash while the marker was written", files{markerTemp: "ste"}, nil},
-		{"the marker alone", files{markerName: "stele topicmeta 1\n"}, nil},
+		{"the marker alone", files{markerName: "stele topicmeta 2\n"}, nil},
+		{"the version before", files{markerName: "stele topicmeta 1\n"}, nil},
 		{"another file", files{"notes.txt": ""}, ErrNotOurs},
 		{"RocksDB", files{"CURRENT": "MANIFEST-000005\n", "MANIFEST-000005": "x", "OPTIONS-000007": "[Version]\n"}, ErrNotOurs},
 		{"somebody else's Pebble", files{"marker.format-version.000001.013": "", "LOCK": ""}, ErrNotOurs},
-		{"newer", files{markerName: "stele topicmeta 2\n"}, ErrVersion},
+		{"newer", files{markerName: "stele topicmeta 3\n"}, ErrVersion},
 		{"empty marker", files{markerName: ""}, ErrNotOurs},
 		{"other marker", files{markerName: "stele something 1\n"}, ErrNotOurs},
 		{"version 0", files{markerName: "stele topicmeta 0\n"}, ErrNotOurs},
@@ -166,6 +167,9 @@ func TestCorruptEntries(t *testing.T) {
 		"level 0":            {{kindDelay, 0, 0, 0, 0}, value},
 		"short level":        {{kindDelay, 0, 0, 1}, value},
 		"empty delay":        {{kindDelay, 0, 0, 0, 1}, nil},
+		"timers with a key":  {{kindTimer, 1}, make([]byte, timerSize)},
+		"short timers":       {{kindTimer}, make([]byte, timerSize-1)},
+		"negative timers":    {{kindTimer}, append([]byte{0x80}, make([]byte, timerSize-1)...)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

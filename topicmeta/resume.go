@@ -85,4 +85,5 @@ func (s *Store) soil() {
 	for level := range s.delays {
 		s.dirty.delay(level)
 	}
+	s.dirty.timer = s.timer != nil
 }

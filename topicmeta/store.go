@@ -51,6 +51,7 @@ type Store struct {
 	mu      sync.Mutex // guards the tables below and changes of topics
 	offsets map[string]map[queueKey]*progress
 	delays  map[int32]message.QueueOffset
+	timer   *TimerProgress // nil: never set
 	dirty   dirty
 
 	commitMu sync.Mutex // held over a commit to Pebble; taken before mu, guards what follows
@@ -145,6 +146,7 @@ func (s *Store) load(db *pebble.DB) (err error) {
 	var last offsetKey
 	clear(s.offsets)
 	clear(s.delays)
+	s.timer = nil
 	for ok := it.First(); ok; ok = it.Next() {
 		value, err := it.ValueAndErr()
 		if err != nil {
@@ -186,6 +188,10 @@ func (s *Store) loadEntry(topics map[string]*Topic, last *offsetKey, key, value 
 			return err
 		}
 		s.delays[level], err = decodeOffset(value)
+		return err
+	case kindTimer:
+		t, err := decodeTimer(key[1:], value)
+		s.timer = &t
 		return err
 	}
 	return errKey

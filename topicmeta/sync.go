@@ -18,6 +18,7 @@ type dirty struct {
 	topics  map[string]struct{}
 	offsets []*progress // in the order of the changes; one deleted may have a successor
 	delays  map[int32]struct{}
+	timer   bool
 }
 
 func (d *dirty) topic(name string) {
@@ -47,6 +48,7 @@ type changes struct {
 	topics  map[string]*Topic // nil: deleted
 	offsets []offsetChange
 	delays  map[int32]message.QueueOffset
+	timer   *TimerProgress
 }
 
 type offsetChange struct {
@@ -78,6 +80,11 @@ func (s *Store) take(all bool) changes {
 	for level := range s.dirty.delays {
 		c.delays[level] = s.delays[level]
 	}
+	if s.dirty.timer && s.timer != nil {
+		t := *s.timer
+		c.timer = &t
+	}
+	s.dirty.timer = false
 	clear(s.dirty.topics)
 	clear(s.dirty.delays)
 	clear(s.dirty.offsets) // lets go of what was deleted
@@ -123,6 +130,9 @@ func (c changes) write(b *pebble.Batch) error {
 			return err
 		}
 	}
+	if c.timer != nil {
+		return b.Set([]byte{kindTimer}, c.timer.append(value[:0]), nil)
+	}
 	return nil
 }
 
@@ -157,7 +167,7 @@ func (s *Store) commit() error {
 	c := s.take(s.rewrite)
 	var err error
 	if s.rewrite {
-		err = b.DeleteRange([]byte{kindTopic}, []byte{kindDelay + 1}, nil)
+		err = b.DeleteRange([]byte{kindTopic}, []byte{kindEnd}, nil)
 	}
 	if err == nil {
 		err = c.write(b)
