@@ -12,13 +12,19 @@ import (
 // DelayTopic is message.DelayTopic.
 const DelayTopic = message.DelayTopic
 
+// ownLevels are RocketMQ's.
+var ownLevels, _ = message.ParseDelayLevels(message.DefaultDelayLevels)
+
 // EntryOf returns the entry of a stored message, as CommitLog.java's
 // checkMessageAndReturnSize computes it: position, size, and the hash of its
 // tags, or in DelayTopic the time of delivery in milliseconds, by the levels that
-// are given. A level above the last one counts as that.
+// are given, RocketMQ's own for nil. A level above the last one counts as that.
 func EntryOf(m *message.Message, levels message.DelayLevels) Entry {
 	e := Entry{Offset: m.PhysicalOffset, Size: m.Size}
-	if m.Topic == DelayTopic && len(levels) > 0 {
+	if m.Topic == DelayTopic {
+		if levels == nil {
+			levels = ownLevels
+		}
 		if level := delayLevel(m, len(levels)); level > 0 {
 			e.TagsCode = m.StoreTimestamp + levels[level-1].Milliseconds()
 			return e

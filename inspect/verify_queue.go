@@ -115,7 +115,7 @@ func (v *verifier) record(m *message.Message) error {
 		return err
 	}
 	switch {
-	case there && e == consumequeue.EntryOf(m), there && e.Offset == m.PhysicalOffset && e.Size == m.Size && deliverTime(m, e):
+	case there && e == consumequeue.EntryOf(m, nil), there && e.Offset == m.PhysicalOffset && e.Size == m.Size && deliverTime(m, e):
 		if int64(m.QueueOffset) < q.end {
 			q.matched++ // else it came since the queue was listed
 		}
@@ -272,7 +272,7 @@ func (v *verifier) checkEntry(q *rawQueue, at int64, e consumequeue.Entry) error
 			}
 		} else if m.Topic != q.topic || m.QueueID != q.id || int64(m.QueueOffset) != at {
 			f.Kind, f.Detail = KindWrong, fmt.Sprintf("the record at %d is of topic %q, queue %d, offset %d", e.Offset, m.Topic, m.QueueID, m.QueueOffset)
-		} else if want := consumequeue.EntryOf(&m); e.TagsCode != want.TagsCode && !deliverTime(&m, e) {
+		} else if want := consumequeue.EntryOf(&m, nil); e.TagsCode != want.TagsCode && !deliverTime(&m, e) {
 			f.Kind, f.Detail = KindTag, fmt.Sprintf("it says tag hash %d, its record's is %d", e.TagsCode, want.TagsCode)
 		} else {
 			return nil

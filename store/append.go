@@ -23,6 +23,17 @@ type AppendResult struct {
 	Size        int32               // of its record, in bytes
 	StoreTime   int64               // milliseconds since the Unix epoch
 	StoreHost   netip.AddrPort
+	// DeliverAt is when a message that waits will be delivered, in milliseconds
+	// since the Unix epoch; 0 for all others. Topic, QueueID and QueueOffset are
+	// those of the queue that it waits in.
+	DeliverAt int64
+}
+
+// fix makes DeliverAt a time. Until the append it is what divert returned.
+func (r *AppendResult) fix() {
+	if r.DeliverAt < 0 {
+		r.DeliverAt = r.StoreTime - r.DeliverAt
+	}
 }
 
 // ID is the message id: the host and the offset, as RocketMQ writes them.
@@ -33,6 +44,7 @@ func (r AppendResult) ID() string { return message.FormatID(r.StoreHost, r.Offse
 type pending struct {
 	buf     []byte
 	msg     message.Message
+	due     int64 // of msg, as divert returns it
 	items   []commitlog.Item
 	results []commitlog.Result
 	queues  []*queueState
@@ -91,9 +103,10 @@ func (s *Store) Append(ctx context.Context, m *message.Message) (AppendResult, e
 	s.counters.appendedMessages.Add(1)
 	s.counters.appendedBytes.Add(int64(r.Size))
 	res := AppendResult{
-		Topic: m.Topic, QueueID: m.QueueID, QueueOffset: r.QueueOffset,
-		Offset: r.Offset, Size: r.Size, StoreTime: r.StoreTime, StoreHost: p.msg.StoreHost,
+		Topic: p.msg.Topic, QueueID: p.msg.QueueID, QueueOffset: r.QueueOffset,
+		Offset: r.Offset, Size: r.Size, StoreTime: r.StoreTime, StoreHost: p.msg.StoreHost, DeliverAt: p.due,
 	}
+	res.fix()
 	if err == nil && s.o.Flush == FlushSync {
 		err = s.settle(ctx, r.End(), m.WaitStored(), &p.waited)
 	}
@@ -130,6 +143,7 @@ func (s *Store) AppendBatch(ctx context.Context, msgs []*message.Message) ([]App
 	for i, r := range p.results {
 		out[i].QueueOffset, out[i].Offset = r.QueueOffset, r.Offset
 		out[i].Size, out[i].StoreTime = r.Size, r.StoreTime
+		out[i].fix()
 		s.counters.appendedBytes.Add(int64(r.Size))
 	}
 	s.counters.appendedMessages.Add(int64(len(msgs)))
@@ -152,7 +166,7 @@ func (s *Store) encodeBatch(p *pending, msgs []*message.Message, out []AppendRes
 		wait = wait || m.WaitStored()
 		p.queues, p.ends = append(p.queues, q), append(p.ends, len(p.buf))
 		p.items = append(p.items, commitlog.Item{Sequence: q.seq, Step: p.msg.QueueStep()})
-		out[i] = AppendResult{Topic: m.Topic, QueueID: m.QueueID, StoreHost: p.msg.StoreHost}
+		out[i] = AppendResult{Topic: p.msg.Topic, QueueID: p.msg.QueueID, StoreHost: p.msg.StoreHost, DeliverAt: p.due}
 	}
 	start := 0
 	for i, end := range p.ends {
@@ -182,12 +196,16 @@ func (s *Store) encode(p *pending, m *message.Message) (*queueState, error) {
 	if !c.BornHost.IsValid() {
 		c.BornHost = c.StoreHost
 	}
+	var err error
+	if p.due, err = s.divert(c); err != nil {
+		return nil, err
+	}
 	buf, err := s.encoder.Append(p.buf, c)
 	if err != nil {
 		return nil, fmt.Errorf("append to topic %q, queue %d: %w", m.Topic, m.QueueID, err)
 	}
 	p.buf = buf
-	return s.queueFor(&p.last, m.Topic, m.QueueID)
+	return s.queueFor(&p.last, c.Topic, c.QueueID)
 }
 
 // settle waits for the flush of a synchronous append, or only asks for it.

@@ -105,7 +105,11 @@ func (s *Store) checkpointNow(ctx context.Context) error {
 // syncMeta makes consumer offsets durable. While there is no space for them,
 // appends are refused; each further try may find some.
 func (s *Store) syncMeta() error {
-	err := metaError(s.meta.Sync())
+	kept := s.keepDelayProgress()
+	err := metaError(s.meta.Sync()) // also after an error: it may end what that came from
+	if err == nil && !errors.Is(kept, ErrDiskFull) {
+		err = kept
+	}
 	if errors.Is(err, ErrDiskFull) {
 		err = fmt.Errorf("metadata stalled: %w", err)
 		if s.unwritten.Swap(&err) == nil {

@@ -173,7 +173,7 @@ func TestRecordsThatCutRocketMQ(t *testing.T) {
 			for _, m := range []*message.Message{
 				withProperties("orders", "iNNER_NUM", "x", "iNNER_BASE", "y"),
 				withProperties("orders", "iNNER_NUM", "99999999999999999999", "iNNER_BASE", "0"),
-				withProperties(consumequeue.DelayTopic, "dELAY", "soon"),
+				withProperties(consumequeue.DelayTopic, "dELAY", "soon", message.PropertyRealTopic, "orders", message.PropertyRealQueueID, "0"),
 				withProperties("orders", "dUP_INFO", "a_b_c"),
 			} {
 				v.appendTo(t, s, m)

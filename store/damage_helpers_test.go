@@ -155,6 +155,7 @@ func victimOptions(v *victim) store.Options {
 	o := store.Options{
 		Disk: noSync{mappedfile.OS()}, MetaFS: vfs.NewMem(),
 		FlushInterval: long, FlushThoroughInterval: long, CheckpointInterval: long, OffsetInterval: long,
+		Delay: store.DelayOptions{Off: true}, // a delivery is a message that nobody here has appended
 	}
 	if v.stele {
 		o.FileSize, o.QueueFileSize, o.Index = fileSize, queueFileSize, smallIndex

@@ -55,6 +55,7 @@ func (d *dispatcher) record(off message.Offset, m *message.Message, strict bool)
 	}
 	d.pos.Entries += d.entries
 	d.entries = 0
+	d.s.notifyDelay(m)
 	d.pos.Last, d.pos.LastTime = off, m.StoreTimestamp
 	d.pos.Offset = off + message.Offset(m.Size)
 	return nil
@@ -76,7 +77,7 @@ func (d *dispatcher) place(off message.Offset, m *message.Message, strict bool) 
 	if err != nil {
 		return err // a disk that fails, and not the record
 	}
-	e := consumequeue.EntryOf(m)
+	e := consumequeue.EntryOf(m, d.s.o.Delay.levels)
 	before := q.Max()
 	if strict && before == 0 && m.QueueOffset > 0 {
 		// It may be that the queue begins here; then dispatching all of the

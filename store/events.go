@@ -51,6 +51,10 @@ type Events struct {
 	DamagedIndex func(*keyindex.DamageError)
 	// Skipped is called for a record that was not put in a queue, and why.
 	Skipped func(off message.Offset, reason error)
+	// Undelivered is called for a delayed message that is not delivered, and why:
+	// it has expired, or can't be read, or makes no sense. off is the offset of its
+	// record, 0 where it can't be read.
+	Undelivered func(off message.Offset, reason error)
 	// Stalled is called when the dispatcher can't go on, or the metadata can't be
 	// written, for want of space, and with nil when that goes on.
 	Stalled func(error)

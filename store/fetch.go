@@ -69,6 +69,18 @@ func (s *Store) Follow(ctx context.Context, topic string, queue int32, from mess
 }
 
 func (s *Store) fetch(q *consumequeue.Queue, from message.QueueOffset, tags message.TagFilter, limit Limit) (*Batch, error) {
+	b, err := s.batch(q, from, tags, limit)
+	if err != nil {
+		return nil, err
+	}
+	s.counters.fetches.Add(1)
+	s.counters.fetchedMessages.Add(int64(b.Len()))
+	s.counters.fetchedBytes.Add(int64(b.bytes))
+	return b, nil
+}
+
+// batch is fetch for the store itself: it is not counted.
+func (s *Store) batch(q *consumequeue.Queue, from message.QueueOffset, tags message.TagFilter, limit Limit) (*Batch, error) {
 	b := newBatch(s, q, from, limit)
 	b.sieve = newSieve(q, tags, limit)
 	for !b.full {
@@ -89,9 +101,6 @@ func (s *Store) fetch(q *consumequeue.Queue, from message.QueueOffset, tags mess
 			break
 		}
 	}
-	s.counters.fetches.Add(1)
-	s.counters.fetchedMessages.Add(int64(b.Len()))
-	s.counters.fetchedBytes.Add(int64(b.bytes))
 	return b, nil
 }
 

@@ -128,6 +128,9 @@ func (s *Store) open(fresh bool, start time.Time) error {
 		f(s.recovery)
 	}
 	s.startRetention()
+	if err := s.startDelay(); err != nil {
+		return err
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.background.Go(func() { s.dispatchLoop(ctx, d) })

@@ -134,6 +134,8 @@ type Options struct {
 	// Retention says which files of the log expire, and when appends are
 	// refused because the disk is nearly full.
 	Retention RetentionOptions
+	// Delay says how messages are delivered later.
+	Delay DelayOptions
 
 	// TimeIndex is about the index that OffsetAt searches.
 	TimeIndex TimeIndexOptions
@@ -205,6 +207,7 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	o.Retention.check(bad)
 	o.TimeIndex.check(bad)
+	o.Delay.withDefaults(bad)
 	if o.FlushTimeout == 0 {
 		o.FlushTimeout = DefaultFlushTimeout
 	}

@@ -53,6 +53,8 @@ type Stats struct {
 
 	// TimeIndex is what the time index holds.
 	TimeIndex timeindex.Stats
+	// Delay is about messages that are delivered later.
+	Delay DelayStats
 
 	// Poisoned is what appends return after a background failure, or nil.
 	Poisoned error
@@ -91,6 +93,7 @@ func (s *Store) Stats() Stats {
 	}
 	st.Stalled = s.noSpace()
 	st.Retention = s.retentionStats()
+	st.Delay = s.delayStats()
 	return st
 }
 

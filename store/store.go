@@ -43,6 +43,7 @@ type Store struct {
 	derived     []derived // set by Open
 	index       *keyFeed  // one of derived; nil without an index
 	marked      bool      // the recovery begins where the marks say
+	delayed     atomic.Pointer[delayed]
 	counters    counters
 	times       *timeindex.Index
 	waits       waitCounts
@@ -138,6 +139,7 @@ func (s *Store) Close() error {
 
 func (s *Store) close() error {
 	s.closing.Store(true)
+	s.stopDelay()
 	s.log.StopAppends()
 	// The order is that of a message's life: flushed, dispatched, queues
 	// flushed, checkpoint. Each step needs the one before.
@@ -159,6 +161,9 @@ func (s *Store) close() error {
 		if err = s.saveCheckpoint(true); err != nil {
 			s.poison(err)
 		}
+	}
+	if err == nil {
+		err = s.closeDelay()
 	}
 	err = errors.Join(err, s.meta.Close(), s.closeDerived(), s.queues.Close(), s.log.Close())
 	err = errors.Join(err, s.checkpoint.close(), s.marks.Close())

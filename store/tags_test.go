@@ -138,11 +138,11 @@ func TestFetchTaggedDelayed(t *testing.T) {
 				o.Clock = func() time.Time { return time.UnixMilli(now) }
 			})
 			for i, tag := range []string{"red", "blue", "red"} {
-				m := tagged(consumequeue.DelayTopic, tag, strconv.Itoa(i))
-				m.Properties.Set(message.PropertyDelayLevel, "3")
+				m := tagged("T", tag, strconv.Itoa(i))
+				m.SetDelayLevel(3)
 				appendAll(t, s, m)
 			}
-			all, _ := fetchTagged(t, s, consumequeue.DelayTopic, 0, message.FilterTags("red"), store.Limit{})
+			all, _ := fetchTagged(t, s, consumequeue.DelayTopic, 2, message.FilterTags("red"), store.Limit{})
 			require.Equal(t, []string{"0", "2"}, bodies(all))
 		})
 	}

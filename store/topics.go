@@ -112,6 +112,21 @@ func (s *Store) newQueueState(k queueKey) (*queueState, error) {
 		s.remember(k, q)
 		return q, nil
 	}
+	q := &queueState{seq: s.sequenceOf(k)}
+	s.remember(k, q)
+	return q, nil
+}
+
+// sequence is where the next message of a queue goes, whatever the topic's
+// declaration says.
+func (s *Store) sequence(k queueKey) *commitlog.Sequence {
+	s.table.mu.Lock()
+	defer s.table.mu.Unlock()
+	return s.sequenceOf(k)
+}
+
+// sequenceOf does it. s.table.mu is held.
+func (s *Store) sequenceOf(k queueKey) *commitlog.Sequence {
 	seq := s.table.seqs[k]
 	if seq == nil {
 		next := message.QueueOffset(0)
@@ -119,24 +134,24 @@ func (s *Store) newQueueState(k queueKey) (*queueState, error) {
 			next = cq.Max()
 		}
 		seq = commitlog.NewSequence(next)
+		k.topic = string([]byte(k.topic))
+		s.table.seqs[k] = seq
 	}
-	q := &queueState{seq: seq}
-	k = s.remember(k, q)
-	s.table.seqs[k] = seq
-	return q, nil
+	return seq
 }
 
 // remember keeps q under a key of its own: the caller's topic may be a view of
 // bytes that change. s.table.mu is held.
-func (s *Store) remember(k queueKey, q *queueState) queueKey {
+func (s *Store) remember(k queueKey, q *queueState) {
 	k.topic = string([]byte(k.topic))
 	q.key = k
 	s.table.states[k] = q
-	return k
 }
 
 func (s *Store) refusal(k queueKey, t topicmeta.Topic, declared bool) error {
 	switch {
+	case message.IsDelayTopic(k.topic):
+		return nil // the store's own
 	case !declared && s.o.Topics == TopicsDeclared:
 		return fmt.Errorf("topic %q: %w", k.topic, ErrNoTopic)
 	case !declared && k.id > MaxQueueID:

@@ -52,6 +52,7 @@ var ours = house{
 		"keyindex":           2,
 		"timeindex":          2,
 		"topicmeta":          2,
+		"delay":              2,
 		"internal/layout":    2,
 		"internal/marks":     2,
 		"internal/crashdisk": 2,
