@@ -73,7 +73,7 @@ type brokenPromise struct{ what string }
 // happened.
 func play(t *testing.T, sc script) (failure string, log []string) {
 	t.Helper()
-	watchdog := time.AfterFunc(20*time.Second, func() {
+	watchdog := time.AfterFunc(3*time.Minute, func() {
 		panic("a history does not end: " + sc.String())
 	})
 	defer watchdog.Stop()
