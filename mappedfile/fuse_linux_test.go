@@ -24,7 +24,7 @@ func fuseDisk(t *testing.T, m fusefs.Mode) (c *fusefs.Client, disk int, dir stri
 		t.Skipf("FUSE is not tested here: %v", err)
 	}
 	dir = t.TempDir() // removed after the server is gone
-	c, err := fusefs.Start(30 * time.Second)
+	c, err := fusefs.Start(4 * time.Minute)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	disk, err = c.NewDisk()

@@ -21,7 +21,7 @@ import (
 
 var (
 	historySeed  = flag.Uint64("histories.seed", 1, "seed of the first random history")
-	historyCount = flag.Int("histories", 500, "how many random histories of each kind; 200 at most with -short and with -race")
+	historyCount = flag.Int("histories", 500, "how many random histories of each kind; 200 at most with -short, 60 with -race")
 	historyText  = flag.String("history", "", "a history to play, as a failure prints it")
 	torture      = flag.Bool("torture", false, "random histories without end")
 )
@@ -31,7 +31,10 @@ var (
 func TestHistories(t *testing.T) {
 	t.Parallel()
 	n := *historyCount
-	if testing.Short() || raceEnabled {
+	switch {
+	case raceEnabled: // ten times as long for each; the others are played without
+		n = min(n, 60)
+	case testing.Short():
 		n = min(n, 200)
 	}
 	for _, k := range []kind{powerCuts, withFaults} {

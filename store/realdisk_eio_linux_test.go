@@ -51,7 +51,7 @@ func TestFuseFailures(t *testing.T) {
 			mode, path := store.FlushMode(n%2), paths[n/2]
 			t.Run(fmt.Sprintf("%s, %v, %v", f.name, mode, path), func(t *testing.T) {
 				t.Parallel()
-				r := newFuseRig(t, fuseModes[i%len(fuseModes)], 60*time.Second)
+				r := newFuseRig(t, fuseModes[i%len(fuseModes)], 4*time.Minute)
 				l := newPledges()
 				s, poisoned := failingStore(t, r, mode, path)
 				for n := range 20 {

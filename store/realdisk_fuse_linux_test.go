@@ -96,7 +96,7 @@ func TestFusePowerCuts(t *testing.T) {
 			t.Logf("seed %d", seed+uint64(i))
 			rng := rand.New(rand.NewPCG(seed+uint64(i), 0))
 			h := &fuseHistory{
-				fuseRig: newFuseRig(t, fuseModes[i%len(fuseModes)], 90*time.Second),
+				fuseRig: newFuseRig(t, fuseModes[i%len(fuseModes)], 4*time.Minute),
 				rng:     rng, pledges: newPledges(), crash: 0, committed: -1,
 			}
 			for range cuts {

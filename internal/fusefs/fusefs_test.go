@@ -41,7 +41,7 @@ func newRig(t *testing.T, m fusefs.Mode) *rig {
 		t.Skipf("FUSE is not tested here: %v", err)
 	}
 	r := &rig{t: t, dir: t.TempDir(), mode: m} // removed after the server is gone
-	c, err := fusefs.Start(30 * time.Second)
+	c, err := fusefs.Start(4 * time.Minute)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, c.Close()) })
 	r.Client = c
@@ -280,7 +280,7 @@ func TestNoMountOutlivesTheServer(t *testing.T) {
 		t.Skipf("FUSE is not tested here: %v", err)
 	}
 	for _, kill := range []bool{false, true} {
-		c, err := fusefs.Start(30 * time.Second)
+		c, err := fusefs.Start(4 * time.Minute)
 		require.NoError(t, err)
 		disk, err := c.NewDisk()
 		require.NoError(t, err)
