@@ -107,7 +107,9 @@ func TestFailedFlushThenPowerCut(t *testing.T) {
 func TestNoNewLogFile(t *testing.T) {
 	t.Parallel()
 	d := crashdisk.New()
-	s := openStore(t, d)
+	// Or appends are refused for a while, when somebody happens to look at the
+	// disk while it is full.
+	s := openStore(t, d, func(o *store.Options) { o.Retention.Policy.RefuseAt = -1 })
 	m := &model{}
 	big := make([]byte, 9000)
 	put := func() error {
