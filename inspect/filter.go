@@ -30,9 +30,11 @@ type Filter struct {
 	// Since and Until bound the store time: Since ≤ time < Until, in
 	// milliseconds since the Unix epoch. 0 means no bound.
 	//
-	// Files whose first record tells that all of them is older, or newer, are
-	// not read. So a clock that was set back by more than a file's worth of
-	// time can hide messages from a bound.
+	// The iteration begins at the first record, by place, that was stored at Since
+	// or later, where the time index of the store tells that; without one, files
+	// are passed over whose first records tell that all of them is older, or
+	// newer, taking store times to grow from file to file within
+	// timeindex.SetBack.
 	Since, Until int64
 	// Limit ends the iteration after that many messages; 0 means none.
 	Limit int64

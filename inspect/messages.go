@@ -13,6 +13,7 @@ import (
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
+	"github.com/stelelog/stele/timeindex"
 )
 
 // Record is a message where it stands in the log. It borrows from the mapped
@@ -49,8 +50,11 @@ func (d *Dir) Messages(ctx context.Context, f Filter) iter.Seq2[Record, error] {
 				return
 			}
 		}
-		w := &walk{ctx: ctx, log: log, match: newMatcher(f), yield: yield, last: -1}
+		w := &walk{ctx: ctx, log: log, times: d.openTimes(), match: newMatcher(f), yield: yield, last: -1}
 		from, err := w.start()
+		if w.times != nil {
+			_ = w.times.Close() // read-only
+		}
 		if err == nil {
 			err = w.run(from)
 		}
@@ -64,6 +68,7 @@ func (d *Dir) Messages(ctx context.Context, f Filter) iter.Seq2[Record, error] {
 type walk struct {
 	ctx   context.Context
 	log   *commitlog.Log
+	times *timeindex.Index // nil without one
 	match *matcher
 	yield func(Record, error) bool
 
@@ -102,20 +107,23 @@ func (w *walk) start() (message.Offset, error) {
 // where a record does.
 func (w *walk) narrow() (from, to message.Offset, err error) {
 	to = math.MaxInt64
-	files := w.log.Files().Files()
-	if since, until := w.match.Since, w.match.Until; since > 0 || until > 0 {
-		for _, f := range files {
-			t, ok := firstStoreTime(f)
-			switch {
-			case !ok:
-			case since > 0 && t < since:
-				from = message.Offset(f.Base())
-			case until > 0 && t >= until:
-				to = min(to, message.Offset(f.Base()))
-			}
-			if err := f.Drop(); err != nil {
-				return 0, 0, err
-			}
+	if w.match.Until > 0 {
+		if at, ok := timeindex.FileBehind(w.log, w.match.Until); ok {
+			to = at
+		}
+	}
+	if w.match.Since > 0 {
+		found, err := timeindex.Search(w.ctx, w.log, w.times, min(to, w.log.Appended()), w.match.Since)
+		if w.ctx.Err() != nil {
+			return 0, 0, context.Cause(w.ctx)
+		}
+		if err == nil { // else a file went meanwhile; the walk says what it meets
+			from = found.Offset
+		}
+	}
+	for _, f := range w.log.Files().Files() {
+		if err := f.Drop(); err != nil {
+			return 0, 0, err
 		}
 	}
 	if w.match.From <= from {

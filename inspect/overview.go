@@ -24,6 +24,8 @@ type Overview struct {
 	Abort      *Abort            `json:"abort"`      // nil without a file
 	Config     []string          `json:"config"`     // the files in config/
 	Stele      bool              `json:"stele"`      // Stele's own directory is there
+	// TimeIndex is nil without one that can be read.
+	TimeIndex *TimeIndexOverview `json:"timeIndex"`
 	// NotShown names what is there and not looked at by this package.
 	NotShown []string `json:"notShown"`
 	// Problems are what was found to be wrong on the way. It is not the result
@@ -133,6 +135,7 @@ func (d *Dir) Overview(ctx context.Context) (*Overview, error) {
 			return nil, err
 		}
 	}
+	o.addTimes(d)
 	return o, o.addFiles(d.path)
 }
 

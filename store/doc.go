@@ -41,6 +41,8 @@
 //	lock           locked while the store is open
 //	stele/marks    how far log and queues are known to be good
 //	stele/meta/    topics and consumer offsets
+//	stele/timeindex/
+//	               where in the log a time begins, see OffsetAt
 //
 // All but stele/ is RocketMQ's, in its format; docs/format describes each.
 //

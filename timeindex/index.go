@@ -278,6 +278,10 @@ func (x *Index) Expire(lo message.Offset) error {
 	return err
 }
 
+// Problems returns what is wrong with the files of an index that was opened
+// read-only: missing ones, and ones of a wrong length. The others are searched.
+func (x *Index) Problems() []*mappedfile.FileError { return x.files.Problems() }
+
 // Close unmaps the files.
 func (x *Index) Close() error { return x.files.Close() }
 

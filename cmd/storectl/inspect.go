@@ -76,6 +76,9 @@ func (a *app) printOverview(o *inspect.Overview) error {
 	line("abort", "%s", abortText(o.Abort))
 	line("config", "%s", cell(strings.Join(o.Config, ", ")))
 	line("stele", "%s", map[bool]string{true: "yes", false: "no"}[o.Stele])
+	if x := o.TimeIndex; x != nil {
+		line("time index", "%s", timeIndexText(x))
+	}
 	if len(o.NotShown) > 0 {
 		line("not shown", "%s", strings.Join(o.NotShown, ", "))
 	}
@@ -85,7 +88,7 @@ func (a *app) printOverview(o *inspect.Overview) error {
 	if _, err := a.out.WriteString("\n"); err != nil {
 		return err
 	}
-	list := a.newList(formatTable, "TOPIC", "QUEUE", "MIN", "MAX", "ENTRIES", "FIRST STORED", "LAST STORED")
+	list := a.newList(formatTable, queueHeader...)
 	if err := list.begin(); err != nil {
 		return err
 	}
@@ -102,6 +105,13 @@ func queueCells(q *inspect.QueueOverview) []string {
 		cell(q.Topic), strconv.Itoa(int(q.Queue)), strconv.FormatInt(int64(q.Min), 10), strconv.FormatInt(int64(q.Max), 10),
 		strconv.FormatInt(q.Entries, 10), formatTime(q.FirstStoreTime), formatTime(q.LastStoreTime),
 	}
+}
+
+func timeIndexText(x *inspect.TimeIndexOverview) string {
+	if x.From < 0 {
+		return "empty"
+	}
+	return fmt.Sprintf("%d entries from offset %d on, one for %s", x.Entries, x.From, formatSize(x.Stretch))
 }
 
 func checkpointText(c *inspect.CheckpointValues) string {

@@ -29,11 +29,12 @@ stele/ inside the store; 'storectl config' takes them from a broker's files and
 writes them there.`,
 		Example: example(`
 			storectl topic list ./data
+			storectl topic show ./data orders
 			storectl topic create ./data orders --queues 8`),
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.topicListCommand(), a.topicCreateCommand(), a.topicDeleteCommand())
+	cmd.AddCommand(a.topicListCommand(), a.topicShowCommand(), a.topicCreateCommand(), a.topicDeleteCommand())
 	return cmd
 }
 
