@@ -7,6 +7,7 @@
 //	DIR/
 //	├── commitlog/NNNNNNNNNNNNNNNNNNNN       ──▶ Messages, the log in Overview
 //	├── consumequeue/TOPIC/QUEUE/NNNN…       ──▶ Queue, the queues in Overview
+//	├── index/NNNNNNNNNNNNNNNNN              ──▶ Query, IndexFiles, IndexEntries
 //	├── checkpoint  abort  config/  stele/   ──▶ Overview
 //	└── batchconsumequeue/ timerlog/ …       ──▶ named in Overview.NotShown
 //

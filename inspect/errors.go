@@ -21,6 +21,11 @@ var (
 	ErrUnsupportedLayout = layout.ErrUnsupported
 	// ErrNoQueue is returned for a topic and queue without a consume queue.
 	ErrNoQueue = errors.New("no such queue")
+	// ErrNoIndexFile is returned for an index file, or a slot of one, that is not
+	// there.
+	ErrNoIndexFile = errors.New("no such index file")
+	// ErrWrongID is returned for a message id that is of no message here.
+	ErrWrongID = errors.New("no message of this store has the id")
 	// ErrEntry marks a queue entry that names no record, or another queue's.
 	ErrEntry = errors.New("queue entry does not fit its record")
 	// ErrUnreadable marks bytes that the file system could not deliver: a

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stelelog/stele/inspect"
+	"github.com/stelelog/stele/keyindex"
 	"github.com/stelelog/stele/message"
 )
 
@@ -31,6 +32,9 @@ func useAll(t *testing.T, dir string) {
 	o, err := d.Overview(context.Background())
 	require.NoError(t, err)
 	require.Empty(t, o.Problems)
+	for _, err := range d.IndexFiles(context.Background(), keyindex.Sizes{}, false) {
+		require.NoError(t, err)
+	}
 	for _, q := range o.Queues {
 		for e, err := range d.Queue(context.Background(), q.Topic, q.Queue, inspect.QueueRange{}) {
 			require.NoError(t, err)

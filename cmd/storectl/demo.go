@@ -35,7 +35,8 @@ func (a *app) demoCommand() *cobra.Command {
 	cmd.Long = `Demo makes a store in a temporary directory and shows the main job on it: a child
 process appends messages with synchronous flush and is killed in mid-append; the
 store is recovered; every message that was acknowledged is looked up and compared;
-queues are fetched, and one is followed while it is appended to.
+queues are fetched, messages queried by key, and one queue is followed while it is
+appended to.
 
 It takes a few seconds and some 100 MB of disk, and needs nothing else.`
 	cmd.Example = example("storectl demo\nstorectl demo --messages 1000000 --keep")
@@ -63,7 +64,7 @@ func (a *app) demo(f *demoFlags) (err error) {
 		defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
 	}
 	d := &demo{app: a, dir: filepath.Join(tmp, "store"), want: f.messages}
-	for _, step := range []func() error{d.killed, d.recovered, d.verified, d.fetched, d.followed, d.closed} {
+	for _, step := range []func() error{d.killed, d.recovered, d.verified, d.fetched, d.queried, d.followed, d.closed} {
 		if err := errors.Join(step(), a.out.Flush()); err != nil {
 			return errors.Join(err, d.abandon())
 		}
@@ -254,11 +255,43 @@ func (d *demo) fetched() error {
 	return nil
 }
 
+// queried asks for messages by their keys, each of which one message has.
+func (d *demo) queried() error {
+	const ask = 1000
+	n, start := 0, time.Now()
+	for n < min(ask, len(d.acks)) {
+		at := rand.N(len(d.acks))
+		want := demoMessage(at)
+		all, err := d.store.Query(d.ctx, want.Topic, want.Keys()[0], store.QueryOptions{})
+		if err != nil {
+			return err
+		}
+		if len(all) != 1 {
+			return fmt.Errorf("topic %s, key %s: %d messages, want 1", want.Topic, want.Keys()[0], len(all))
+		}
+		if err := sameMessage(all[0], at); err != nil {
+			return fmt.Errorf("topic %s, key %s: %w", want.Topic, want.Keys()[0], err)
+		}
+		n++
+	}
+	took := time.Since(start) / time.Duration(max(n, 1))
+	last := demoMessage(len(d.acks) - 1)
+	all, err := d.store.Query(d.ctx, last.Topic, last.Keys()[0], store.QueryOptions{Max: 1})
+	if err != nil {
+		return err
+	}
+	d.tell("5. Queried %d messages by key, in %v each, and got those. The last one that was acknowledged:", n, took.Round(time.Microsecond))
+	for _, m := range all {
+		d.tell("   %s/%d offset %d  %s  key %s: %s", m.Topic, m.QueueID, m.QueueOffset, formatTime(m.StoreTimestamp), m.Keys()[0], m.Body)
+	}
+	return nil
+}
+
 // followed tails a queue while another goroutine appends to it.
 func (d *demo) followed() error {
 	const count = 3
 	topic, queue := "news", int32(0)
-	d.tell("5. Followed topic %s while another goroutine appended to it:", topic)
+	d.tell("6. Followed topic %s while another goroutine appended to it:", topic)
 	failed := make(chan error, 1)
 	go func() {
 		for i := range count {
@@ -296,7 +329,7 @@ func (d *demo) closed() error {
 	if err := s.Close(); err != nil {
 		return err
 	}
-	d.tell("6. Closed the store: %d bytes of log, all of them flushed and in their queues.", st.Appended)
+	d.tell("7. Closed the store: %d bytes of log, all of them flushed and in their queues.", st.Appended)
 	d.tell("   RocketMQ's message store can open it now (mappedFileSizeCommitLog=%d).", demoFileSize)
 	return nil
 }

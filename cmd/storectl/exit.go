@@ -13,7 +13,9 @@ import (
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/consumequeue"
 	"github.com/stelelog/stele/inspect"
+	"github.com/stelelog/stele/keyindex"
 	"github.com/stelelog/stele/mappedfile"
+	"github.com/stelelog/stele/message"
 )
 
 // The exit statuses of every command.
@@ -46,7 +48,8 @@ func exitStatus(ctx context.Context, err error) int {
 		return exitOK
 	case ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))):
 		return exitInterrupted
-	case errors.As(err, &usage), errors.Is(err, inspect.ErrNoQueue), errors.Is(err, consumequeue.ErrOffsetOutOfRange):
+	case errors.As(err, &usage), errors.Is(err, inspect.ErrNoQueue), errors.Is(err, inspect.ErrNoIndexFile),
+		errors.Is(err, inspect.ErrWrongID), errors.Is(err, message.ErrBadID), errors.Is(err, keyindex.ErrSizes), errors.Is(err, consumequeue.ErrOffsetOutOfRange):
 		return exitUsage
 	case errors.Is(err, inspect.ErrUnsupportedLayout):
 		return exitLayout
@@ -62,7 +65,8 @@ func exitStatus(ctx context.Context, err error) int {
 func isDamage(err error) bool {
 	var corrupt *commitlog.CorruptError
 	var file *mappedfile.FileError
-	return errors.Is(err, errFindings) || errors.As(err, &corrupt) || errors.As(err, &file)
+	var index *keyindex.DamageError
+	return errors.Is(err, errFindings) || errors.As(err, &corrupt) || errors.As(err, &file) || errors.As(err, &index)
 }
 
 // isClosedPipe reports whether whoever read stdout has gone.
