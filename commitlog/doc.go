@@ -8,30 +8,45 @@
 //	┌────────┬────────┬──────────────┬─────────┐┌────────┬────────┬───── ─ ─ ─
 //	│ record │ record │ record       │ filler  ││ record │ record │ zeros
 //	└────────┴────────┴──────────────┴─────────┘└────────┴────────┴───── ─ ─ ─
-//	▲ Min                                                ▲        ▲
-//	                                              Flushed      Appended
+//	▲ Min                            ▲                 ▲          ▲
+//	                              Flushed          Committed   Appended
 //
 // Records lie back to back and never straddle two files; a filler closes a file
 // that has no room for the next record and the 8 bytes of a filler.
 //
 // # Watermarks
 //
-// Appended is the end of what is in the log's memory: any byte below it can be
-// read. Flushed is the end of what a completed flush covers. Flushed ≤ Appended
-// always. Both only grow; a goroutine can wait on either.
+// Appended is the end of what is in the log's memory. Committed is the end of what
+// is in the page cache: any byte below it can be read, and survives the death of
+// the process. Flushed is the end of what a completed flush covers. Flushed ≤
+// Committed ≤ Appended always. They only grow; a goroutine can wait on each.
 //
 // # Appending
 //
 // A record is encoded by the caller, outside any lock. Under the append lock it
 // gets its physical offset, its queue offset (from the Sequence of its queue)
-// and its store time, is sealed with the property CRC, and copied into the
-// mapping of the last file: the body first, the size and magic number last.
-// Then Appended moves. When the file has no room, the next one is taken from
+// and its store time, is sealed with the property CRC, and handed to the Writer of
+// the last file. Then Appended moves. When the file has no room, the next one is taken from
 // the allocator, which was asked for it when the file was a sixteenth full.
+//
+// # Committing
+//
+// With WriteMmap the Writer copies into the mapping, the size and magic number
+// last, and that is all. With WriteFile it copies into a ring; the append then
+// takes commitMu and writes whatever is in the ring, so that appends which wait
+// for it find theirs written; with CommitOnFlush it leaves that to the flusher.
+// With WritePool it copies into a buffer that its file has borrowed, and wakes the
+// committer, which does the same. Segments are committed in the order of files; a
+// full one that is committed gives its buffer back. A file that finds the pool
+// empty is written through its mapping, and counts as committed only behind those
+// before it.
+//
+// A commit that fails poisons the log like a flush. Its bytes stay where they are,
+// and are written by a later try, at the latest by Close.
 //
 // # Flushing
 //
-// One goroutine flushes. It runs every FlushInterval for whoever does not wait,
+// One goroutine flushes, and commits before it does. It runs every FlushInterval for whoever does not wait,
 // and at once when somebody waits; all who wait at that moment share one sync.
 // Before that one it yields, so that those whom the last sync woke can append.
 // A flush that fails poisons the log: WaitFlushed, Flush and every later append
@@ -41,15 +56,17 @@
 // # Locks
 //
 // mu, the append lock, guards the tail and the order of records; it is held
-// while a new file is waited for. Inside it only the leaf locks of the
-// watermarks, of mappedfile.Queue and of the allocator are taken. Flushing,
-// reading and removing files don't take it. Close takes it for a moment, and
+// while a new file is waited for. Inside it commitMu may be taken (at a roll), and
+// the leaf locks of the watermarks, of the segments, of mappedfile.Queue, of its
+// Writers and Pool and of the allocator. commitMu is held while bytes are written
+// to a file, and never while a flush runs. Flushing, reading and removing files
+// don't take mu. Close takes it for a moment, and
 // before that ends the warm-up that an append may be waiting for.
 //
 // # What is on disk after a crash
 //
-// A killed process leaves everything below Appended, and possibly a part of one
-// record behind it. A power cut leaves everything below Flushed, and behind it
+// A killed process leaves everything below Committed, and possibly a part of what
+// is behind it. A power cut leaves everything below Flushed, and behind it
 // any subset of what was appended, page by page. Recover finds the end: damage
 // below what is known to be durable is stepped over and reported, anything else
 // that is not an intact record is the end, also a record whose property block

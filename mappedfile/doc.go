@@ -33,12 +33,17 @@
 // it publishes what it wrote by its own watermark. It calls File.Reserve before
 // it touches a page, so a full disk is an error and never a SIGBUS.
 //
+// A Writer is how its bytes get there: into the mapping, through the descriptor,
+// or by way of a buffer of a Pool. Its callers settle what can be read: nothing
+// that was not committed.
+//
 // # Locks
 //
 // Queue.mu guards changes to the run; readers load an immutable list without
 // it. File.mu guards making and dropping the mapping. Allocator.mu guards its
 // table of prepared files. Queue.mu comes before File.mu; Allocator.mu is
-// never held while a file is created.
+// never held while a file is created. A Writer's own lock is held while it writes
+// to the file, File.mu inside it. Pool.mu is a leaf.
 //
 // # What is on disk after a crash
 //
