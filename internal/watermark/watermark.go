@@ -11,8 +11,8 @@
 // the mark has reached its target, the mark has failed, its context is done or
 // its time is up.
 //
-// A Mark is safe for concurrent use. The mutex inside it is a leaf: no other
-// lock is ever taken while it is held.
+// A Mark is safe for concurrent use. The mutexes inside it are leaves: no other
+// lock is ever taken while one of them is held, but freeMu inside mu.
 package watermark
 
 import (
@@ -34,8 +34,12 @@ type Mark struct {
 
 	mu      sync.Mutex
 	waiters []*waiter
-	free    []*waiter
 	failure error
+
+	// A lock of its own: those who were woken give their waiters back while
+	// others are still being woken, and new ones queue up.
+	freeMu sync.Mutex
+	free   []*waiter
 }
 
 // waiter is one parked goroutine. Waiters are kept with their channel and timer
@@ -75,20 +79,39 @@ func (m *Mark) Advance(v int64) {
 	}
 }
 
+// wake answers those whose target is reached. To wake a goroutine takes longer
+// than to take it off the list, so it is done without the lock, some at a time.
 func (m *Mark) wake() {
+	var some [64]*waiter
+	for {
+		n := m.take(some[:])
+		for _, w := range some[:n] {
+			w.done <- nil
+		}
+		if n < len(some) {
+			return
+		}
+	}
+}
+
+// take moves waiters whose target is reached from the list to some, the first
+// ones, and returns how many.
+func (m *Mark) take(some []*waiter) (n int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	v := m.value.Load()
 	kept := m.waiters[:0]
 	for _, w := range m.waiters {
-		if w.target > v {
+		if w.target > v || n == len(some) {
 			kept = append(kept, w)
 			continue
 		}
-		w.done <- nil
+		some[n] = w
+		n++
 	}
 	clear(m.waiters[len(kept):])
 	m.waiters = kept
+	return n
 }
 
 // Fail ends every wait, present and future, for a position that the mark has
@@ -163,11 +186,8 @@ func (m *Mark) Wait(ctx context.Context, target int64, timeout time.Duration) er
 
 // park puts a waiter for target on the list. m.mu is held.
 func (m *Mark) park(target int64) *waiter {
-	var w *waiter
-	if n := len(m.free); n > 0 {
-		w = m.free[n-1]
-		m.free = m.free[:n-1]
-	} else {
+	w := m.reuse()
+	if w == nil {
 		w = &waiter{done: make(chan error, 1)}
 	}
 	w.target = target
@@ -175,17 +195,30 @@ func (m *Mark) park(target int64) *waiter {
 	return w
 }
 
+// reuse returns a waiter that was recycled, or nil.
+func (m *Mark) reuse() *waiter {
+	m.freeMu.Lock()
+	defer m.freeMu.Unlock()
+	n := len(m.free)
+	if n == 0 {
+		return nil
+	}
+	w := m.free[n-1]
+	m.free = m.free[:n-1]
+	return w
+}
+
 // recycle keeps w, which is on no list and whose channel is empty.
 func (m *Mark) recycle(w *waiter) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.freeMu.Lock()
+	defer m.freeMu.Unlock()
 	if len(m.free) < maxFree {
 		m.free = append(m.free, w)
 	}
 }
 
-// leave takes w off the list and returns err, unless w was answered meanwhile:
-// then that answer counts, and the channel must be drained before the waiter
+// leave takes w off the list and returns err, unless w was taken off meanwhile:
+// then its answer counts, which is there or on its way, and the channel must be drained before the waiter
 // goes back to the pool.
 func (m *Mark) leave(w *waiter, err error) error {
 	m.mu.Lock()
