@@ -58,8 +58,9 @@
 //
 // # Goroutines and locks
 //
-// The flusher and the allocator belong to the commit log, the dispatcher and the
-// checkpointer to the Store; Close waits for all of them. The dispatcher is the
+// The flusher and the allocator belong to the commit log, the dispatcher, the
+// checkpointer and the retention, the only one who removes files of the log, to
+// the Store; Close waits for all of them. The dispatcher is the
 // only writer of consume queues. Locks are taken in this order, and most of them
 // alone: queueTable.mu; the log's append lock; consumequeue.Set.mu and
 // Queue.mu; mappedfile's; posMu and the watermarks, which are leaves. No lock is
