@@ -127,6 +127,10 @@ func report(t *testing.T, name string, sc script, failure string, log []string) 
 // knownScripts are histories that broke a promise once.
 var knownScripts = []struct{ reason, text string }{
 	{
+		"a file can't be opened after a power cut, and the marks are taken for somebody else's",
+		"full:2f969617 open:faed6d09 heal:2e79928b close:11e20e52 open:73e2ec19 burst:83296355 cut:c8b0d9e6 fault:b3840a87 open:34014ea8",
+	},
+	{
 		"a queue's directory can't be listed, and its message is passed over",
 		"open:41442c0 fault:fe86e611 append:3408ed1d",
 	},

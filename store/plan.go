@@ -12,6 +12,7 @@ import (
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/consumequeue"
 	"github.com/stelelog/stele/internal/marks"
+	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
 )
 
@@ -27,7 +28,11 @@ func (s *Store) plan(was past) (plan, error) {
 			// After a failed flush what is in memory may be on no disk: then
 			// everything since the last checkpoint is written again.
 			if ok && !s.marks.Failed() {
-				if fit, damage := s.fits(live); fit {
+				fit, damage, err := s.fits(live)
+				if err != nil {
+					return p, err
+				}
+				if fit {
 					p.from, p.damage, p.whole = live, damage, true
 					return p, nil
 				}
@@ -37,7 +42,11 @@ func (s *Store) plan(was past) (plan, error) {
 				p.reached = max(p.reached, live.Offset)
 			}
 		}
-		if fit, damage := s.fits(p.from); fit {
+		fit, damage, err := s.fits(p.from)
+		if err != nil {
+			return p, err
+		}
+		if fit {
 			p.damage = damage
 			if p.kind == CleanClose && s.emptyAt(p.from.Offset) {
 				// Nobody has been there since. That spares a search for records
@@ -48,7 +57,6 @@ func (s *Store) plan(was past) (plan, error) {
 				return p, nil
 			}
 			// A broker may have been there since.
-			var err error
 			p.queued, err = s.queuesKnow()
 			return p, err
 		}
@@ -85,60 +93,64 @@ func powerCut(was past) plan {
 // fits reports whether the log is the one that pos speaks of: the record that
 // pos ends with is there, and ends there. That record may be damaged; then it is
 // not taken for the end of the log, but reported, if it can still be told which
-// one it was.
-func (s *Store) fits(pos marks.Position) (fit bool, damage []*commitlog.CorruptError) {
+// one it was. A file that can't be read says neither: that is an error.
+func (s *Store) fits(pos marks.Position) (fit bool, damage []*commitlog.CorruptError, err error) {
 	files := s.log.Files()
 	if pos.Offset < s.log.Min() || int64(pos.Offset) > files.End() {
-		return false, nil
+		return false, nil, nil
 	}
 	if pos.Last < 0 {
-		return pos.Offset == s.log.Min(), nil
+		return pos.Offset == s.log.Min(), nil, nil
 	}
 	m, err := s.recordAt(pos.Last)
 	if err != nil {
 		return s.fitsDamaged(pos, err)
 	}
 	if m.StoreTimestamp != pos.LastTime {
-		return false, nil
+		return false, nil, nil
 	}
 	end := pos.Last + message.Offset(m.Size)
 	if end == pos.Offset {
-		return true, nil
+		return true, nil, nil
 	}
 	// Between the two lies a filler, or damage that was stepped over.
 	if end > pos.Offset {
-		return false, nil
+		return false, nil, nil
 	}
 	if f := files.Find(int64(pos.Offset)); f == nil || f.Base() == int64(pos.Offset) {
-		return true, nil
+		return true, nil, nil
 	}
 	_, err = s.recordAt(pos.Offset)
-	return err == nil, nil
+	return err == nil, nil, nil
 }
 
 // fitsDamaged is fits for a position whose last record is damaged, or is none.
 // Its header still tells which one it was, or its queue does. Zeros were cut off
 // or never written: they fit nothing.
-func (s *Store) fitsDamaged(pos marks.Position, cause error) (bool, []*commitlog.CorruptError) {
+func (s *Store) fitsDamaged(pos marks.Position, cause error) (bool, []*commitlog.CorruptError, error) {
 	var corrupt *commitlog.CorruptError
-	if !errors.As(cause, &corrupt) {
-		return false, nil
+	switch {
+	case errors.As(cause, &corrupt):
+	case errors.Is(cause, commitlog.ErrExpired), errors.Is(cause, commitlog.ErrOutOfRange), errors.Is(cause, mappedfile.ErrFault):
+		return false, nil, nil
+	default:
+		return false, nil, cause
 	}
 	n := min(pos.Offset-pos.Last, math.MaxInt32)
 	v, err := s.log.View(pos.Last, int32(n))
 	if err != nil || n < message.MinRecordSize {
 		v.Release()
-		return false, nil
+		return false, nil, nil
 	}
 	defer v.Release()
 	rec := message.Record(v.Bytes())
 	if allZero(rec) {
-		return false, nil
+		return false, nil, nil
 	}
 	if (rec.PhysicalOffset() != pos.Last || rec.StoreTimestamp() != pos.LastTime) && !s.queueEndsWith(pos) {
-		return false, nil
+		return false, nil, nil
 	}
-	return true, []*commitlog.CorruptError{corrupt}
+	return true, []*commitlog.CorruptError{corrupt}, nil
 }
 
 // queueEndsWith reports whether the queues hold what pos says, and one of them
