@@ -180,7 +180,7 @@ func (s *Store) logFiles() []retention.File {
 		}
 	}
 	// The newest message may be in the file before the active one.
-	if n := len(files); n > 1 && files[n-2].Until == 0 && int64(s.log.Appended()) <= files[n-1].Base {
+	if n := len(files); n > 1 && files[n-2].Until == 0 && int64(s.log.Committed()) <= files[n-1].Base {
 		files[n-2].Until = s.log.LastTime()
 	}
 	s.addModTimes(files)

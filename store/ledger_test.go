@@ -72,6 +72,7 @@ func (l *ledger) forgetMeta() {
 type durable struct {
 	acked   message.Offset
 	kept    message.Offset // see model
+	gone    message.Offset
 	offsets map[offsetOf]int
 	topics  map[string]int
 }
@@ -80,7 +81,7 @@ type durable struct {
 func (l *ledger) acknowledged() durable {
 	l.metaMu.Lock()
 	defer l.metaMu.Unlock()
-	d := durable{acked: l.ackedUpTo(), offsets: map[offsetOf]int{}, topics: map[string]int{}}
+	d := durable{acked: l.ackedUpTo(), gone: l.goneUpTo(), offsets: map[offsetOf]int{}, topics: map[string]int{}}
 	for k, v := range l.offsets {
 		d.offsets[k] = v.durable
 	}
@@ -103,7 +104,7 @@ func (p *player) survivesKill() durable {
 
 // restore goes back to what was acknowledged at a moment.
 func (l *ledger) restore(d durable) {
-	l.acked, l.kept = d.acked, d.kept
+	l.acked, l.kept, l.gone = d.acked, d.kept, d.gone
 	for k, v := range l.offsets {
 		if was, ok := d.offsets[k]; ok {
 			v.durable = was
@@ -164,7 +165,7 @@ func (l *ledger) ackMeta() {
 func (l *ledger) become(left *model) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.entries, l.acked, l.kept = left.entries, left.acked, 0
+	l.entries, l.acked, l.kept, l.expiry = left.entries, left.acked, 0, left.expiry
 }
 
 // verify holds a store that was just opened to everything that was promised.

@@ -7,7 +7,9 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"testing"
 
@@ -62,6 +64,68 @@ type model struct {
 	entries []entry
 	acked   message.Offset
 	kept    message.Offset // behind what a kill left in the page cache; 0 after a power cut
+	expiry
+}
+
+// expiry is what a model knows of messages that expired.
+type expiry struct {
+	// limbo are messages that went with their file; a crash may bring it back
+	// while its removal was not durable.
+	limbo []entry
+	// cut is the offset below which files were ever to go, and gone the one below
+	// which they are gone durably.
+	cut, gone message.Offset
+	// floors are the offsets behind the last expired message of each queue.
+	floors map[string]message.QueueOffset
+	// forgot says that the queues were taken away: one that has no message left
+	// begins anew.
+	forgot bool
+}
+
+// expire moves the messages below off to limbo.
+func (m *model) expire(off message.Offset) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := 0
+	for n < len(m.entries) && m.entries[n].Offset < off {
+		n++
+	}
+	m.limbo = append(m.limbo, m.entries[:n]...)
+	m.entries = m.entries[n:]
+}
+
+// mayGo and went note what an Expire is about to remove, and what it has.
+func (m *model) mayGo(off message.Offset) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cut = max(m.cut, off)
+}
+
+func (m *model) went(off message.Offset) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.gone = max(m.gone, off)
+}
+
+// left returns what of the messages is not expired in a log that begins at min,
+// and what of the expiry is left.
+func (m *model) left(t testing.TB, min message.Offset) ([]entry, expiry) {
+	t.Helper()
+	require.LessOrEqual(t, min, m.cut, "more expired than the policy lets go")
+	require.GreaterOrEqual(t, min, m.gone, "what expired is back")
+	x := expiry{cut: min, gone: min, floors: maps.Clone(m.floors)}
+	if x.floors == nil {
+		x.floors = map[string]message.QueueOffset{}
+	}
+	var kept []entry
+	for _, e := range slices.Concat(m.limbo, m.entries) {
+		if e.Offset >= min {
+			kept = append(kept, e)
+		} else if e.keep {
+			x.floors[e.queue()] = e.QueueOffset + 1
+		}
+	}
+	return kept, x
 }
 
 func (m *model) add(e entry) {
@@ -81,6 +145,12 @@ func (m *model) ackedUpTo() message.Offset {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.acked
+}
+
+func (m *model) goneUpTo() message.Offset {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.gone
 }
 
 var modelTopics = []string{"orders", "payments", "x"}
@@ -149,9 +219,10 @@ func (m *model) checkWrecked(t testing.TB, s *store.Store) *model {
 func (m *model) compare(t testing.TB, s *store.Store, holes bool) *model {
 	t.Helper()
 	end := s.Stats().Appended
-	left := &model{acked: end}
+	kept, x := m.left(t, s.Stats().Min)
+	left := &model{acked: end, expiry: x}
 	want := map[string][]entry{}
-	for i, e := range m.entries {
+	for i, e := range kept {
 		lost := e.end() > end
 		if !lost {
 			got, err := s.Get(e.Offset)
@@ -174,19 +245,22 @@ func (m *model) compare(t testing.TB, s *store.Store, holes bool) *model {
 			want[e.queue()] = append(want[e.queue()], e)
 		}
 	}
+	if m.forgot {
+		maps.DeleteFunc(x.floors, func(k string, _ message.QueueOffset) bool { return len(want[k]) == 0 })
+	}
 	found := 0
 	for _, q := range s.Queues() {
 		k := fmt.Sprintf("%s/%d", q.Topic, q.QueueID)
 		all := fetchWhole(t, s, q.Topic, q.QueueID)
 		require.Len(t, all, len(want[k]), "queue %s", k)
 		if !holes {
-			require.Zero(t, q.Min, "queue %s", k)
-			require.EqualValues(t, len(all), q.Max, "queue %s", k)
+			require.Equal(t, x.floors[k], q.Min, "minimum of queue %s", k)
+			require.EqualValues(t, len(all), q.Max-q.Min, "queue %s", k)
 		}
 		for i, e := range want[k] {
 			e.same(t, all[i])
 			if !holes {
-				require.EqualValues(t, i, e.QueueOffset, "a hole in queue %s", k)
+				require.EqualValues(t, i, e.QueueOffset-q.Min, "a hole in queue %s", k)
 			}
 		}
 		if len(want[k]) > 0 {

@@ -44,6 +44,8 @@ type player struct {
 	faulty   bool // something fails, or may fail
 	hurt     bool // something failed, or may have, in this opening or for it
 	blind    bool // reads may fail too
+	stale    bool // an Expire failed: queues may begin before the log
+	keep     int  // files of the log that stay when an Expire comes
 	flushes  int  // that had failed before this opening
 	writes   int  // the same
 }
@@ -115,7 +117,7 @@ var steps = map[verb]func(*player, *rand.Rand){
 	doAppend: (*player).doAppend, doBatch: (*player).doBatch, doBurst: (*player).doBurst, doFlush: (*player).doFlush,
 	doFetch: (*player).doFetch, doFollow: (*player).doFollow, doGet: (*player).doGet, doQuery: (*player).doQuery, doTagged: (*player).doTagged, doAt: (*player).doAt,
 	doCommit: (*player).doCommit, doOffsets: (*player).doOffsets, doTopic: (*player).doTopic,
-	doWriteback: (*player).doWriteback, doPass: (*player).doPass,
+	doWriteback: (*player).doWriteback, doPass: (*player).doPass, doExpire: (*player).doExpire,
 }
 
 func (p *player) step(st step) {
@@ -331,6 +333,7 @@ func (p *player) open(rng *rand.Rand) {
 	if rng.IntN(12) == 0 {
 		o.TimeIndex.Stretch = 512
 	}
+	p.expireOptions(&o)
 	o.WritePath, o.PoolBuffers = store.WritePath(rng.IntN(3)), rng.IntN(4)
 	p.flushes, p.writes = p.on.disk.Failed(crashdisk.OpFlush), p.failedWrites()
 	p.hurt = p.faulty
@@ -486,6 +489,7 @@ func (p *player) remove(what verb) {
 	p.say("remove %s", dir)
 	removeTree(p.t, p.on.disk, dir)
 	p.rebuilds = p.rebuilds || what != doRmIndex
+	p.forgot = p.forgot || what == doRmQueues
 	if what == doRmStele {
 		p.on = newMachine(p.on.disk, newMeta())
 		p.forgetMeta()
