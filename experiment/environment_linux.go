@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -87,4 +88,14 @@ func fdatasync(f *os.File) error {
 			return err
 		}
 	}
+}
+
+// threadCPU is the processor time of the calling thread so far; 0 if the system
+// does not tell.
+func threadCPU() time.Duration {
+	var t unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t) != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
 }

@@ -5,7 +5,10 @@
 
 package experiment
 
-import "os"
+import (
+	"os"
+	"time"
+)
 
 // look leaves the environment at what Go knows.
 func (e *Environment) look(string) {}
@@ -13,3 +16,5 @@ func (e *Environment) look(string) {}
 func faults() (minor, major int64) { return 0, 0 }
 
 func fdatasync(f *os.File) error { return f.Sync() }
+
+func threadCPU() time.Duration { return 0 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/stelelog/stele/mappedfile"
@@ -43,47 +44,54 @@ func mapped(path string, size int64) (mappedfile.Region, error) {
 	return r, nil
 }
 
-// copyFloor returns how many records of n bytes one goroutine can copy in a
+// floor is what was measured of one: operations a second, and the processor time
+// of each in nanoseconds, or 0.
+type floor struct{ perSecond, cpu float64 }
+
+// copyFloor measures how many records of n bytes one goroutine can copy in a
 // second into a warmed mapping of size bytes: no log that is written through a
 // mapping can take more. As in a log, each page is written once: a second lap
 // would find the pages in the caches of the CPU, and be far too fast.
-func copyFloor(ctx context.Context, dir string, n int, size int64) (perSecond float64, err error) {
+func copyFloor(ctx context.Context, dir string, n int, size int64) (f floor, err error) {
+	runtime.LockOSThread() // for the processor time of the thread
+	defer runtime.UnlockOSThread()
 	size = max(size/pageSize*pageSize, int64(n+pageSize)/pageSize*pageSize)
 	record := make([]byte, n)
 	for i := range record {
 		record[i] = byte(i)
 	}
-	copies, took := 0, time.Duration(0)
+	copies, took, cpu := 0, time.Duration(0), time.Duration(0)
 	for laps := 0; laps < copyLaps && took < floorTime; laps++ {
 		if ctx.Err() != nil {
-			return 0, context.Cause(ctx)
+			return f, context.Cause(ctx)
 		}
-		d, err := copyLap(filepath.Join(dir, "floor"), record, size)
+		d, c, err := copyLap(filepath.Join(dir, "floor"), record, size)
 		if err != nil {
-			return 0, err
+			return f, err
 		}
-		copies, took = copies+int(size)/n, took+d
+		copies, took, cpu = copies+int(size)/n, took+d, cpu+c
 	}
-	return float64(copies) / took.Seconds(), nil
+	return floor{perSecond: float64(copies) / took.Seconds(), cpu: float64(cpu) / float64(copies)}, nil
 }
 
-// copyLap fills a new mapping with copies of record, and says how long that took.
-func copyLap(path string, record []byte, size int64) (took time.Duration, err error) {
+// copyLap fills a new mapping with copies of record, and says how long that took,
+// and how much processor time.
+func copyLap(path string, record []byte, size int64) (took, cpu time.Duration, err error) {
 	r, err := mapped(path, size)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, r.Close(), os.Remove(path)) }()
 	data, n := r.Bytes(), len(record)
 	err = mappedfile.Guard(func() error {
-		start := time.Now()
+		start, before := time.Now(), threadCPU()
 		for pos := 0; pos+n <= len(data); pos += n {
 			copy(data[pos:pos+n], record)
 		}
-		took = time.Since(start)
+		took, cpu = max(time.Since(start), 1), threadCPU()-before
 		return nil
 	})
-	return max(took, 1), err
+	return took, cpu, err
 }
 
 // syncFloor returns how often a second n bytes can be written behind each other

@@ -43,6 +43,7 @@ type pass struct {
 	mallocs    uint64
 	faults     int64 // page faults of the process, less those of warming up
 	rolls      int64
+	cpu        time.Duration // of the producers' threads; 0 if it was not measured
 	longest    time.Duration // append that went on to a new file, if timed
 	warmup     store.WarmupStats
 	latency    *hdrhistogram.Histogram // nanoseconds an append, or a batch; nil if not timed
@@ -89,8 +90,10 @@ func measure(ctx context.Context, dir string, o store.Options, l load) (p *pass,
 
 // begin brings a new store to where it would be in the middle of its work: files
 // and queues are made, buffers have grown, and where whole files are warmed up
-// the first one is. With a load that waits for the disk, the zeros of that are on
-// disk too.
+// the first one is. A load that waits for the disk has what was written for that
+// on disk, too. Another one has not: a sync takes the right to write from every
+// page of the file, so that appends meet page faults again; when that happens is
+// for the store's flusher to say.
 func (l load) begin(ctx context.Context, s *store.Store, producers []*producer, warm <-chan struct{}) error {
 	if err := together(producers, func(p *producer) error { return p.warm(ctx) }); err != nil {
 		return err
@@ -101,14 +104,15 @@ func (l load) begin(ctx context.Context, s *store.Store, producers []*producer, 
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if l.durable || l.Case.Flush == store.FlushSync {
-			if err := producers[0].append(ctx); err != nil {
-				return err
-			}
-		}
 	}
-	if err := s.Flush(ctx); err != nil {
-		return err
+	if l.durable || l.Case.Flush == store.FlushSync {
+		// With one more, so that there is something to flush.
+		if err := producers[0].append(ctx); err != nil {
+			return err
+		}
+		if err := s.Flush(ctx); err != nil {
+			return err
+		}
 	}
 	return s.WaitDispatched(ctx, s.Stats().Appended)
 }
@@ -148,6 +152,9 @@ func (l load) run(ctx context.Context, s *store.Store, producers []*producer) (*
 	warmed, was := after.Warmup.Done, before.Warmup.Done
 	p.faults = max(0, minor1-minor+major1-major-
 		(warmed.MinorFaults-was.MinorFaults)-(warmed.MajorFaults-was.MajorFaults))
+	for _, pr := range producers {
+		p.cpu += pr.cpu
+	}
 	if l.timed {
 		p.latency = newHistogram()
 		for _, pr := range producers {
@@ -184,6 +191,7 @@ type producer struct {
 	latency *hdrhistogram.Histogram
 	longest time.Duration // of the appends that went on to a new file
 	rolled  bool          // the last append did
+	cpu     time.Duration // of this goroutine, at full speed
 	size    int64         // of a file
 }
 
@@ -236,6 +244,13 @@ func (p *producer) produce(ctx context.Context, start time.Time) error {
 	if p.timed {
 		return p.produceTimed(ctx, start)
 	}
+	// The goroutine keeps its thread, so that the processor time of that is its
+	// own. On a machine that does other things as well it tells more than the
+	// time that went by.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	before := threadCPU()
+	defer func() { p.cpu = threadCPU() - before }()
 	const often = 64 // batches between looks at the clock
 	for i := range p.batches {
 		if p.duration > 0 && i%often == 0 && time.Since(start) >= p.duration {

@@ -32,7 +32,7 @@ type result struct {
 	Case
 	messages, perSecond, mbPerSecond, dispatched, allocs []float64
 	floor, ratio, perSync                                []float64
-	faults                                               []float64
+	faults, cpu, floorCPU                                []float64
 	latency                                              []*hdrhistogram.Histogram
 	warmup                                               store.WarmupStats
 }
@@ -115,7 +115,7 @@ func (e *loads) pass(ctx context.Context, dir string, o store.Options, l load) (
 }
 
 // floor returns what the machine could do at best, in messages a second.
-func (e *loads) floor(ctx context.Context, dir string, p *pass, k Case, fileSize int64) (float64, error) {
+func (e *loads) floor(ctx context.Context, dir string, p *pass, k Case, fileSize int64) (floor, error) {
 	n := p.recordSize()
 	if !e.durable && k.Flush == store.FlushAsync {
 		return copyFloor(ctx, dir, n, min(p.bytes, fileSize))
@@ -128,7 +128,7 @@ func (e *loads) floor(ctx context.Context, dir string, p *pass, k Case, fileSize
 		limit = syncTime
 	}
 	syncs, err := syncFloor(ctx, dir, perSync, fileSize, written, max(p.flushes, 3), limit)
-	return syncs * float64(perSync) / float64(n), err
+	return floor{perSecond: syncs * float64(perSync) / float64(n)}, err
 }
 
 // idle is the load without the store: how late the loop itself is at a rate.
@@ -143,7 +143,7 @@ func idle(ctx context.Context, l load) *hdrhistogram.Histogram {
 	return p.latency
 }
 
-func (r *result) add(p *pass, latency *hdrhistogram.Histogram, floor float64) {
+func (r *result) add(p *pass, latency *hdrhistogram.Histogram, f floor) {
 	seconds := p.elapsed.Seconds()
 	r.messages = append(r.messages, float64(p.messages))
 	r.perSecond = append(r.perSecond, p.perSecond())
@@ -153,8 +153,12 @@ func (r *result) add(p *pass, latency *hdrhistogram.Histogram, floor float64) {
 	r.perSync = append(r.perSync, float64(p.bytes)/float64(max(1, p.flushes)))
 	r.faults = append(r.faults, float64(p.faults))
 	r.warmup = p.warmup
-	r.floor = append(r.floor, floor)
-	r.ratio = append(r.ratio, p.perSecond()/floor)
+	r.floor = append(r.floor, f.perSecond)
+	r.ratio = append(r.ratio, p.perSecond()/f.perSecond)
+	if p.cpu > 0 && f.cpu > 0 {
+		r.cpu = append(r.cpu, float64(p.cpu)/float64(p.messages))
+		r.floorCPU = append(r.floorCPU, f.cpu)
+	}
 	r.latency = append(r.latency, latency)
 }
 
@@ -181,6 +185,9 @@ var loadColumns = []Column{
 	{Name: "floorMsgsPerSec", Title: "FLOOR/S"},
 	{Name: "ratioToFloor", Title: "RATIO", Decimals: 3},
 
+	{Name: "cpuRatio", Title: "CPU RATIO", Decimals: 3},
+	{Name: "cpuNsPerOp"},
+	{Name: "floorCpuNsPerOp"},
 	{Name: "ratioMin"},
 	{Name: "ratioMax"},
 	{Name: "msgsPerSecMin"},
@@ -219,13 +226,18 @@ func (r *result) row(name string, floor spread, rate float64) []any {
 	perSecond, ratio := spreadOf(r.perSecond), spreadOf(r.ratio)
 	at := func(p float64) any { return pointOf(p, r.latency).Value }
 	median := func(v []float64, digits int) any { return rounded(spreadOf(v).median, digits) }
+	var cpuRatio, cpu, floorCPU any
+	if len(r.cpu) > 0 {
+		own, least := spreadOf(r.cpu).median, spreadOf(r.floorCPU).median
+		cpuRatio, cpu, floorCPU = rounded(least/own, 4), rounded(own, 1), rounded(least, 1)
+	}
 	return []any{
 		name, int64(spreadOf(r.messages).median), int64(r.Size), int64(r.Producers), int64(r.Batch),
 		r.Flush.String(), r.WritePath.String(), r.warmedUp(),
 		rounded(perSecond.median, 0), median(r.mbPerSecond, 2), median(r.dispatched, 0),
 		at(50), at(99), at(99.9), at(99.99), at(100),
 		median(r.allocs, 3), rounded(floor.median, 0), rounded(perSecond.median/floor.median, 6),
-		rounded(ratio.low, 6), rounded(ratio.high, 6), rounded(perSecond.low, 0), rounded(perSecond.high, 0),
+		cpuRatio, cpu, floorCPU, rounded(ratio.low, 6), rounded(ratio.high, 6), rounded(perSecond.low, 0), rounded(perSecond.high, 0),
 		rounded(floor.relative(), 3), median(r.perSync, 0), median(r.faults, 0), rate, int64(len(r.perSecond)),
 	}
 }
@@ -263,6 +275,9 @@ func (e *loads) notes(r *Report) []string {
 		notes = append(notes, "FLOOR/S is a loop of bare write and fdatasync, with as many bytes a sync as the store reached.")
 	} else {
 		notes = append(notes, "FLOOR/S is one goroutine that copies records of the same length into a warmed mapping.")
+	}
+	if !e.durable && e.config.Rate == 0 {
+		notes = append(notes, "CPU RATIO is the same in processor time of the threads that append, which other programs on the machine disturb less.")
 	}
 	switch {
 	case e.config.Rate > 0:

@@ -134,13 +134,13 @@ func (e *warmups) step(ctx context.Context, dir string, i int, keep bool) error 
 	if err != nil {
 		return err
 	}
-	floor, err := copyFloor(ctx, dir, p.recordSize(), min(p.bytes, c.FileSize))
+	f, err := copyFloor(ctx, dir, p.recordSize(), min(p.bytes, c.FileSize))
 	if err != nil || !keep {
 		return err
 	}
 	res := &e.results[i]
 	res.Case = k
-	res.add(p, timed.latency, floor)
+	res.add(p, timed.latency, f)
 	res.prepare = prepare
 	res.prepareMs = append(res.prepareMs, milliseconds(prepare.Took))
 	res.prepareFaults = append(res.prepareFaults, float64(prepare.MinorFaults+prepare.MajorFaults))
