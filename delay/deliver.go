@@ -66,17 +66,21 @@ func (s *Service) advance(l *level, at message.QueueOffset) {
 	l.next = at + 1
 }
 
-// levelDue returns when a message of a level's queue is to be delivered. The
-// entry says so, by the levels of whoever wrote it, unless it can't be: then it
-// is damaged, or no message of a level, and the level of the queue counts.
+// levelDue returns when a message of a level's queue is to be delivered.
 func (s *Service) levelDue(id int32, it Item) int64 {
-	stored := it.Message.StoreTimestamp
-	if it.Due >= stored && it.Due-stored <= s.o.Levels.Longest().Milliseconds() {
-		return it.Due
+	return LevelDue(s.o.Levels, id, it.Due, it.Message.StoreTimestamp)
+}
+
+// LevelDue returns when a message of the queue id of a level is to be delivered,
+// in milliseconds since the Unix epoch: what its entry says, if that can be by the
+// levels and its store time, else what the level of the queue says.
+func LevelDue(levels message.DelayLevels, id int32, entry, stored int64) int64 {
+	if entry >= stored && entry-stored <= levels.Longest().Milliseconds() {
+		return entry
 	}
 	delay := time.Second // RocketMQ's for a level that it does not know
-	if int(id) < len(s.o.Levels) {
-		delay = s.o.Levels[id]
+	if int(id) < len(levels) {
+		delay = levels[id]
 	}
 	return stored + delay.Milliseconds()
 }

@@ -4,6 +4,7 @@
 package delay
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -33,6 +34,22 @@ func (p TimerProgress) settled(t Timer) bool {
 type BrokerProgress struct {
 	Next message.QueueOffset
 	Read int64 // milliseconds since the Unix epoch
+}
+
+// DecodeTimerCheck reads what a broker keeps in config/timercheck
+// (TimerCheckpoint.java): up to when it has delivered, at byte 0, and up to which
+// queue offset it has taken over the timer queue, at byte 16. What is too short,
+// or negative, covers nothing.
+func DecodeTimerCheck(b []byte) (p BrokerProgress) {
+	if len(b) < 24 {
+		return p
+	}
+	p.Read = int64(binary.BigEndian.Uint64(b))
+	p.Next = message.QueueOffset(binary.BigEndian.Uint64(b[16:]))
+	if p.Read < 0 || p.Next < 0 {
+		return BrokerProgress{}
+	}
+	return p
 }
 
 func (p BrokerProgress) settled(t Timer) bool { return t.At < p.Next && t.Due < p.Read }

@@ -28,6 +28,8 @@ var (
 	ErrWrongID = errors.New("no message of this store has the id")
 	// ErrEntry marks a queue entry that names no record, or another queue's.
 	ErrEntry = errors.New("queue entry does not fit its record")
+	// ErrUndeliverable marks a delayed message that can't be delivered.
+	ErrUndeliverable = errors.New("undeliverable")
 	// ErrUnreadable marks bytes that the file system could not deliver: a
 	// failing disk, or a file that became shorter while it was read.
 	ErrUnreadable = errors.New("unreadable bytes")

@@ -103,16 +103,17 @@ func (s *Store) startDelay() error {
 	d.stop = stop
 	s.delayed.Store(d)
 	s.retainer.undelivered = s.firstUndelivered
-	d.done.Go(func() { s.delayLoop(ctx, d, was.End) })
+	end := s.log.Appended() // of what was there before anybody appends
+	d.done.Go(func() { s.delayLoop(ctx, d, was.End, end) })
 	return nil
 }
 
 // delayLoop is the goroutine that delivers.
-func (s *Store) delayLoop(ctx context.Context, d *delayed, end message.Offset) {
+func (s *Store) delayLoop(ctx context.Context, d *delayed, from, to message.Offset) {
 	for {
 		err := d.Load(ctx)
 		if err == nil {
-			err = s.findDelivered(ctx, d, end)
+			err = s.findDelivered(ctx, d, from, to)
 		}
 		if err == nil || ctx.Err() != nil {
 			break

@@ -5,7 +5,6 @@ package store
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -76,34 +75,26 @@ func (s *Store) brokerLevels() map[int32]int64 {
 	return nil
 }
 
-// timerCheck is config/timercheck (TimerCheckpoint.java): up to which time a
-// broker has delivered, at byte 0, and the queue offset up to which it has taken
-// over the timer queue, at byte 16.
-const (
-	timerCheckFile = "timercheck"
-	timerCheckLen  = 24
-)
-
-// brokerTimers reads a broker's progress with the timer queue.
-func (s *Store) brokerTimers() (p delay.BrokerProgress) {
-	b, err := s.o.Disk.ReadFile(filepath.Join(s.path(layout.Config), timerCheckFile))
-	if err != nil || len(b) < timerCheckLen {
-		return p
+// brokerTimers reads a broker's progress with the timer queue. A file that can't
+// be read is as good as none.
+func (s *Store) brokerTimers() delay.BrokerProgress {
+	b, err := s.o.Disk.ReadFile(filepath.Join(s.path(layout.Config), layout.TimerCheck))
+	if err != nil {
+		return delay.BrokerProgress{}
 	}
-	p.Read = max(0, int64(binary.BigEndian.Uint64(b)))
-	p.Next = max(0, message.QueueOffset(binary.BigEndian.Uint64(b[16:])))
-	return p
+	return delay.DecodeTimerCheck(b)
 }
 
 // findDelivered settles what was delivered before the last crash and is not in
-// the progress: it stands in the log behind end, with a mark of where it waited.
-// There is nothing to find before the first record that may have been delivered.
-func (s *Store) findDelivered(ctx context.Context, d *delayed, end message.Offset) error {
-	from, err := s.firstOverdue(d)
+// the progress: it stands in the log behind from, where the progress ends, and
+// before to, with a mark of where it waited. There is nothing to find before the
+// first record that may have been delivered.
+func (s *Store) findDelivered(ctx context.Context, d *delayed, from, to message.Offset) error {
+	first, err := s.firstOverdue(d)
 	if err != nil {
 		return err
 	}
-	from, to := max(from, end, s.log.Min()), s.log.Appended()
+	from = max(from, first, s.log.Min())
 	if from >= to {
 		return nil
 	}

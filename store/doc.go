@@ -32,6 +32,13 @@
 // When a flush fails the store is poisoned: every append from then on returns
 // ErrPoisoned, reads go on. Close it and open it again, once the disk is sound.
 //
+// # Messages for later
+//
+// A message with a delay level or a time of delivery (message.Message's
+// SetDelayLevel and SetDeliverAt) waits in a queue of RocketMQ's for such
+// messages. One goroutine appends it to its topic when it is due: never before,
+// and at least once whatever crashes. docs/delay.md has the rest.
+//
 // # What is on disk
 //
 //	commitlog/     the log: the truth

@@ -12,6 +12,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -30,6 +31,8 @@ type appendFlags struct {
 	path       writePath
 	lines, ack bool
 	stats      bool
+	level      int
+	deliver    later
 	warmup     warmupMode
 	fileSize   size
 	queueSize  size
@@ -48,13 +51,18 @@ acknowledged, and not before: with --flush sync once it is on disk, with --flush
 async once it is in the log's memory. Lines that arrive together are appended,
 and flushed, together.
 
+With --delay-level or --deliver-at the messages wait, and are delivered to their
+topic when their time has come, by whoever has the store open then. What --ack
+prints is where they wait; 'storectl inspect delay' shows them.
+
 With --stats it says on stderr where appends waited: for the append lock, for the
 next file (roll), for cold pages (copy), for a write (commit) or for the disk
 (flush).`
 	cmd.Example = example(`
 		echo hello | storectl append ./data --topic greetings
 		seq 1000 | storectl append ./data --topic numbers --lines --flush sync --ack
-		storectl append ./data --topic orders --queue 3 --tags new --keys 'o-17 u-5' <order.json`)
+		storectl append ./data --topic orders --queue 3 --tags new --keys 'o-17 u-5' <order.json
+		echo remind | storectl append ./data --topic calls --deliver-at 2h`)
 	fl := cmd.Flags()
 	fl.StringVar(&f.topic, "topic", "", "topic of the messages (required)")
 	fl.Int32Var(&f.queue, "queue", 0, "queue of the topic")
@@ -66,6 +74,9 @@ next file (roll), for cold pages (copy), for a write (commit) or for the disk
 	f.warmup = "window"
 	fl.Var(&f.warmup, "warmup", warmupUsage)
 	fl.BoolVar(&f.stats, "stats", false, "say at the end where the appends waited, and what was warmed up for them")
+	fl.IntVar(&f.level, "delay-level", 0, "deliver after the delay of level `N`: 1 is 1s, 18 is 2h")
+	fl.Var(&f.deliver, "deliver-at", "deliver at a time: RFC 3339, or so long after now (90s, 36h, 2d)")
+	cmd.MarkFlagsMutuallyExclusive("delay-level", "deliver-at")
 	fl.BoolVar(&f.lines, "lines", false, "one message a line")
 	fl.BoolVar(&f.ack, "ack", false, "print each message's place, as ndjson, once it is acknowledged")
 	fl.Var(&f.fileSize, "file-size", "size of the commit log files of a new store (default 1 GiB)")
@@ -150,6 +161,10 @@ func (f *appendFlags) message() (*message.Message, error) {
 		}
 		m.Properties.Set(name, value)
 	}
+	m.SetDelayLevel(f.level)
+	if at := f.deliver.time(time.Now()); !at.IsZero() {
+		m.SetDeliverAt(at)
+	}
 	// Said before anything is read or made, not with the first message.
 	return m, message.Encoder{PropertyCRC: true}.Validate(m)
 }
@@ -160,6 +175,7 @@ func storeFailure(err error) error {
 	for _, wrong := range []error{
 		store.ErrEmptyTopic, store.ErrTopicTooLong, store.ErrTopicChars, store.ErrNegativeQueue,
 		store.ErrBodyTooLarge, store.ErrPropertiesTooLarge, store.ErrBadProperty, store.ErrRecordTooLarge,
+		store.ErrDelayLevel, store.ErrDelayTooLong, store.ErrDelayTopic,
 		store.ErrTooManyQueues, store.ErrNoTopic, store.ErrNoQueue, store.ErrPermission, store.ErrOptions,
 	} {
 		if errors.Is(err, wrong) {

@@ -151,6 +151,45 @@ func (m *moment) Set(text string) error {
 	return nil
 }
 
+// later is a time to come: RFC 3339, or a duration after now.
+type later struct {
+	at    time.Time
+	after time.Duration
+}
+
+func (l *later) Type() string { return "TIME" }
+
+func (l *later) String() string {
+	switch {
+	case !l.at.IsZero():
+		return formatTime(l.at.UnixMilli())
+	case l.after != 0:
+		return l.after.String()
+	}
+	return ""
+}
+
+func (l *later) Set(text string) error {
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		*l = later{at: t}
+		return nil
+	}
+	d, err := parseDuration(text)
+	if err != nil || d <= 0 {
+		return fmt.Errorf("%q is no time: write RFC 3339 (2006-01-02T15:04:05Z) or a duration after now (90s, 36h, 2d)", text)
+	}
+	*l = later{after: d}
+	return nil
+}
+
+// time is the time that is meant, or the zero time for none.
+func (l *later) time(now time.Time) time.Time {
+	if l.after != 0 {
+		return now.Add(l.after)
+	}
+	return l.at
+}
+
 // parseDuration is time.ParseDuration with whole days.
 func parseDuration(text string) (time.Duration, error) {
 	if head, ok := strings.CutSuffix(text, "d"); ok {
