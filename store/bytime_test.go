@@ -17,12 +17,12 @@ import (
 func TestOffsetByTime(t *testing.T) {
 	t.Parallel()
 	start := time.UnixMilli(1_700_000_000_000)
-	now := start
-	s, err := store.Open(t.TempDir(), store.Options{FileSize: 64 << 10, Clock: func() time.Time { return now }})
+	clock := newHandClock(start)
+	s, err := store.Open(t.TempDir(), store.Options{FileSize: 64 << 10, Clock: clock.Now})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.Close()) }()
 	for i := range 1000 { // ten a second, over several files
-		now = start.Add(time.Duration(i/10) * time.Second)
+		clock.set(start.Add(time.Duration(i/10) * time.Second))
 		_, err := s.Append(t.Context(), &message.Message{Topic: "T", Body: make([]byte, 200)})
 		require.NoError(t, err)
 	}

@@ -16,8 +16,8 @@ import (
 func TestCount(t *testing.T) {
 	t.Parallel()
 	start := time.UnixMilli(1_700_000_000_000)
-	now := start
-	s := openStore(t, crashdisk.New(), func(o *store.Options) { o.Clock = func() time.Time { return now } })
+	clock := newHandClock(start)
+	s := openStore(t, crashdisk.New(), func(o *store.Options) { o.Clock = clock.Now })
 	declare(t, s, "empty", 1, "RW")
 	c, err := s.Count("empty", 0)
 	require.NoError(t, err)
@@ -26,14 +26,14 @@ func TestCount(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrNoQueue)
 
 	for i := range 100 {
-		now = start.Add(time.Duration(i) * time.Second)
+		clock.set(start.Add(time.Duration(i) * time.Second))
 		appendOne(t, s, "orders", 1, "x")
 	}
 	waitAll(t, s)
 	c, err = s.Count("orders", 1)
 	require.NoError(t, err)
 	require.Equal(t, store.QueueCount{
-		QueueInfo: store.QueueInfo{Topic: "orders", QueueID: 1, Max: 100}, Count: 100, First: start, Last: now,
+		QueueInfo: store.QueueInfo{Topic: "orders", QueueID: 1, Max: 100}, Count: 100, First: start, Last: clock.Now(),
 	}, c)
 	require.NoError(t, s.Close())
 	_, err = s.Count("orders", 1)

@@ -14,6 +14,7 @@ import (
 	"path"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -230,3 +231,16 @@ func (c *clock) Now() time.Time {
 	c.now++
 	return time.UnixMilli(c.now)
 }
+
+// handClock tells what it was set to.
+type handClock struct{ ms atomic.Int64 }
+
+func newHandClock(start time.Time) *handClock {
+	c := &handClock{}
+	c.set(start)
+	return c
+}
+
+func (c *handClock) set(t time.Time) { c.ms.Store(t.UnixMilli()) }
+
+func (c *handClock) Now() time.Time { return time.UnixMilli(c.ms.Load()) }

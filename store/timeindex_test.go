@@ -32,9 +32,9 @@ func firstAt(all []store.AppendResult, at time.Time, end message.Offset) message
 func TestOffsetAt(t *testing.T) {
 	t.Parallel()
 	start := time.UnixMilli(1_700_000_000_000)
-	now := start
+	clock := newHandClock(start)
 	o := store.Options{
-		FileSize: 64 << 10, Clock: func() time.Time { return now }, TimeIndex: store.TimeIndexOptions{Stretch: 4096},
+		FileSize: 64 << 10, Clock: clock.Now, TimeIndex: store.TimeIndexOptions{Stretch: 4096},
 	}
 	dir := t.TempDir()
 	s, err := store.Open(dir, o)
@@ -44,9 +44,9 @@ func TestOffsetAt(t *testing.T) {
 	require.Zero(t, at, "an empty store")
 	var all []store.AppendResult
 	for i := range 1000 { // three a second, over several files
-		now = start.Add(time.Duration(i/3) * time.Second)
+		clock.set(start.Add(time.Duration(i/3) * time.Second))
 		if i == 500 {
-			now = start // set back; Stele's own store times don't follow
+			clock.set(start) // set back; Stele's own store times don't follow
 		}
 		r, err := s.Append(t.Context(), &message.Message{Topic: "T", Body: make([]byte, 200)})
 		require.NoError(t, err)
@@ -175,7 +175,8 @@ func TestDamagedTimeIndex(t *testing.T) {
 // BenchmarkOffsetAt searches a log of -offsetat.log bytes.
 func BenchmarkOffsetAt(b *testing.B) {
 	now := time.UnixMilli(1_700_000_000_000)
-	s, err := store.Open(b.TempDir(), store.Options{Clock: func() time.Time { return now }})
+	clock := newHandClock(now)
+	s, err := store.Open(b.TempDir(), store.Options{Clock: clock.Now})
 	require.NoError(b, err)
 	defer func() { require.NoError(b, s.Close()) }()
 	batch := make([]*message.Message, 100)
@@ -185,10 +186,12 @@ func BenchmarkOffsetAt(b *testing.B) {
 	first := now
 	for int64(s.Stats().Appended) < *offsetAtLog {
 		now = now.Add(time.Millisecond)
+		clock.set(now)
 		_, err := s.AppendBatch(b.Context(), batch)
 		require.NoError(b, err)
 	}
 	waitAll(b, s)
+	require.NoError(b, s.Flush(b.Context()))
 	b.Run("indexed", func(b *testing.B) {
 		for i := 0; b.Loop(); i++ {
 			at := first.Add(time.Duration(i*7919) * time.Microsecond % now.Sub(first))
