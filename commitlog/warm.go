@@ -33,14 +33,15 @@ func (o *WarmOptions) wanted() bool {
 	return o.Plan.Mode == warmup.Touch || o.Plan.Mode == warmup.Populate || o.Plan.Lock || o.Plan.Advise != warmup.NoAdvice
 }
 
-// LockNeed is how many bytes are locked at most: with a window twice that, since
-// it is moved by a part of itself; else two files.
+// LockNeed is how many bytes are locked at most: with a window three times that,
+// since it is moved by a part of itself, and since the beginning of the next file
+// is locked, too; else two files.
 func (o *WarmOptions) LockNeed(fileSize int64) int64 {
 	switch {
 	case !o.Plan.Lock:
 		return 0
 	case o.Window > 0:
-		return 2 * min(o.Window, fileSize)
+		return min(3*o.Window, 2*fileSize)
 	}
 	return 2 * fileSize
 }
@@ -96,10 +97,9 @@ type warmer struct {
 	sum   warmup.Result // of all files; Locked is what is locked now
 
 	// The goroutine's own.
-	files    []*warmFile // in order; from the one that is written to on
-	first    int64       // where the log was started
-	target   int64       // up to where it should be warm
-	frontier int64       // all below it, and not below the write position, is warm
+	files  []*warmFile // in order; from the one that is written to on
+	first  int64       // where the log was started
+	target int64       // up to where it should be warm
 }
 
 // warmFile is a file and the reference that keeps it mapped.
@@ -107,6 +107,7 @@ type warmFile struct {
 	view     mappedfile.View
 	file     *mappedfile.File
 	done     bool
+	warm     int64 // positions below it are warm, or were not when they were written
 	unlocked int64 // positions below it are not locked any more
 	result   warmup.Result
 }
@@ -115,7 +116,7 @@ type warmFile struct {
 const never = math.MaxInt64
 
 func newWarmer(l *Log, end int64) *warmer {
-	w := &warmer{log: l, o: l.o.Warm, kick: make(chan struct{}, 1), first: end, frontier: end}
+	w := &warmer{log: l, o: l.o.Warm, kick: make(chan struct{}, 1), first: end}
 	if w.o.Window > 0 {
 		// So that several slices fit in the part by which a window is moved.
 		w.o.Plan.Slice = min(max(w.o.Window/8, pageSize), warmup.DefaultSlice)
@@ -188,10 +189,10 @@ func (w *warmer) next() (f *warmFile, from, to int64) {
 		w.takeFresh()
 		w.letGo(pos)
 		w.aim(pos)
-		if f, from, to = w.stretch(); f != nil {
+		if f, from, to = w.stretch(pos); f != nil {
 			return f, from, to
 		}
-		at := w.wakeAt()
+		at := w.wakeAt(pos)
 		w.at.Store(at)
 		if w.log.appended.Load() < at {
 			return nil, 0, 0
@@ -203,36 +204,65 @@ func (w *warmer) next() (f *warmFile, from, to int64) {
 // aim moves target, up to where it should be warm. With a window that is done
 // when half of it is used up, so that the goroutine wakes rarely.
 func (w *warmer) aim(pos int64) {
-	switch window := w.o.Window; {
-	case window <= 0:
+	window := w.o.Window
+	if window <= 0 {
 		w.target = never
-	case pos > w.first && w.frontier >= w.target && w.frontier-pos <= window/2:
+		return
+	}
+	if pos <= w.first {
+		return // nothing was appended yet
+	}
+	if edge := w.edge(pos); edge >= w.target && edge-pos <= window/2 {
 		w.target = pos + window
 	}
 }
 
+// edge is the end of what is warm from pos on.
+func (w *warmer) edge(pos int64) int64 {
+	for _, f := range w.files {
+		base := f.file.Base()
+		if base > pos || pos >= f.file.End() {
+			continue
+		}
+		if pos = max(pos, base+f.warm); pos < f.file.End() {
+			break
+		}
+	}
+	return pos
+}
+
 // wakeAt is the write position at which aim has something to do again, when
 // everything is done that could be.
-func (w *warmer) wakeAt() int64 {
-	switch {
+func (w *warmer) wakeAt(pos int64) int64 {
+	switch edge := w.edge(pos); {
 	case w.o.Window <= 0:
 		return never
 	case w.target == 0:
 		return w.first + 1 // with the first append
-	case w.frontier < w.target:
+	case edge < w.target:
 		return never // for want of a file: see add
+	default:
+		return edge - w.o.Window/2
 	}
-	return w.frontier - w.o.Window/2
 }
 
-// stretch is the next slice below target that is not warm.
-func (w *warmer) stretch() (f *warmFile, from, to int64) {
+// stretch is the next slice below target that is not warm. With a window the
+// beginnings of the files behind it are next, while there is time: a writer at
+// full speed is faster than the window, and the first page of a file is the most
+// expensive one, because the kernel reads ahead of it.
+func (w *warmer) stretch(pos int64) (f *warmFile, from, to int64) {
 	for _, f := range w.files {
-		base := f.file.Base()
-		from := max(w.frontier, base)
-		to := min(from+w.slice(), w.target, f.file.End())
-		if !f.done && from < to {
-			return f, from - base, to - base
+		base, size := f.file.Base(), f.file.Size()
+		from := max(f.warm, (pos-base)/pageSize*pageSize)
+		until := size
+		if w.target != never {
+			until = w.target - base
+			if base > pos && w.target > 0 {
+				until = max(until, w.o.Window)
+			}
+		}
+		if to := min(from+w.slice(), until, size); !f.done && from < to {
+			return f, from, to
 		}
 	}
 	return nil, 0, 0
@@ -255,7 +285,6 @@ func (w *warmer) takeFresh() {
 	for _, f := range fresh {
 		for len(w.files) > 0 && w.files[len(w.files)-1].file.Base() >= f.file.Base() {
 			w.drop(len(w.files)-1, false)
-			w.frontier = min(w.frontier, f.file.Base())
 		}
 		w.files = append(w.files, f)
 	}
@@ -265,9 +294,6 @@ func (w *warmer) takeFresh() {
 func (w *warmer) letGo(pos int64) {
 	for len(w.files) > 0 && w.files[0].file.End() <= pos {
 		w.drop(0, pos != never)
-	}
-	if w.frontier < pos && pos != never {
-		w.frontier = pos / pageSize * pageSize
 	}
 	if len(w.files) > 0 && w.o.Window > 0 {
 		f := w.files[0]
@@ -318,7 +344,7 @@ func (w *warmer) warm(f *warmFile, from, to int64) {
 	w.sum.Add(r)
 	news := len(w.sum.Refused) > known
 	w.mu.Unlock()
-	w.frontier = f.file.Base() + to
+	f.warm = to
 	w.dontAskAgain(f.result.Refused[before:])
 	switch {
 	case w.ctx.Err() != nil:

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/edsrzf/mmap-go"
@@ -22,12 +23,19 @@ type osRegion struct {
 	path string
 	file *os.File
 	data mmap.MMap
+	// warm says that pages were made dirty ahead of what is written.
+	warm atomic.Bool
 }
 
 // msyncUpTo is the largest range that is flushed with msync when a descriptor
 // is at hand. Up to a few pages msync of the range is as fast as fdatasync and
 // leaves the rest of the file's dirty pages alone; it gets slower than
 // fdatasync as the range grows, since it walks the page table.
+//
+// A file that is warmed up is always flushed by range. Its pages ahead are dirty,
+// though they hold zeros: fdatasync would write all of them, which takes a quarter
+// of a second for each 512 MiB, and make all of them read-only, so that the next
+// write to each faults as if it had never been warm (docs/decisions/0010-warm-up.md).
 const msyncUpTo = 16 << 10
 
 func (r *osRegion) Bytes() []byte { return r.data }
@@ -43,7 +51,7 @@ func (r *osRegion) Flush(off, n int64) error {
 	if n <= 0 {
 		return nil
 	}
-	if r.file != nil && n > msyncUpTo {
+	if r.file != nil && n > msyncUpTo && !r.warm.Load() {
 		if err := retry(func() error { return fdatasync(r.file) }); err != nil {
 			return fmt.Errorf("fdatasync %s: %w", r.path, err)
 		}

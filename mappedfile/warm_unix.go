@@ -13,6 +13,9 @@ import (
 
 // Warm is what File.Warm looks for.
 func (r *osRegion) Warm(ctx context.Context, p warmup.Plan, from, to int64) (warmup.Result, error) {
+	if p.Mode == warmup.Touch || p.Mode == warmup.Populate {
+		r.warm.Store(true) // before the first page is dirty
+	}
 	return p.Run(ctx, r.data[from:to])
 }
 

@@ -34,7 +34,7 @@ type WarmupOptions struct {
 	// whole files, but for warmup.Default, where it is DefaultWarmupWindow.
 	Window int64
 	// Lock keeps what is warm in memory until it is written, also when memory is
-	// short: twice the window, or two files. Without CAP_IPC_LOCK RLIMIT_MEMLOCK
+	// short: three times the window, or two files. Without CAP_IPC_LOCK RLIMIT_MEMLOCK
 	// must allow that.
 	Lock bool
 	// Advise is given for what is warmed up: warmup.WillNeed, Sequential or
