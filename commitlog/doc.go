@@ -44,6 +44,16 @@
 // A commit that fails poisons the log like a flush. Its bytes stay where they are,
 // and are written by a later try, at the latest by Close.
 //
+// # Warming up
+//
+// With Options.Warm one goroutine, the warmer, has the pages ahead of the write
+// position present before an append comes to them: in a window that moves with
+// it, and the beginning of the next file, or in whole files. It gets each file
+// from the allocator as soon as it is made, and holds a View of it until the file
+// is full. No append waits for it; one that overtakes it writes to cold pages, and
+// the warmer goes on ahead of it. A page may be touched while a record is copied
+// into it: see package warmup for why that loses no byte.
+//
 // # Flushing
 //
 // One goroutine flushes, and commits before it does. It runs every FlushInterval for whoever does not wait,
@@ -60,14 +70,15 @@
 // the leaf locks of the watermarks, of the segments, of mappedfile.Queue, of its
 // Writers and Pool and of the allocator. commitMu is held while bytes are written
 // to a file, and never while a flush runs. Flushing, reading and removing files
-// don't take mu. Close takes it for a moment, and
-// before that ends the warm-up that an append may be waiting for.
+// don't take mu; Close takes it for a moment. The warmer has a leaf lock for the
+// files that the allocator hands it.
 //
 // # What is on disk after a crash
 //
 // A killed process leaves everything below Committed, and possibly a part of what
 // is behind it. A power cut leaves everything below Flushed, and behind it
-// any subset of what was appended, page by page. Recover finds the end: damage
+// any subset of what was appended, page by page. What was warmed up and not
+// written is zeros on disk, as it was before. Recover finds the end: damage
 // below what is known to be durable is stepped over and reported, anything else
 // that is not an intact record is the end, also a record whose property block
 // ends in zeros, because its last page was lost. Start then makes everything below

@@ -13,7 +13,7 @@
 // A File is one of them: a name of 20 decimal digits (its base offset), a fixed
 // size, a mapping that is made at first use. A Queue is the run: ordered,
 // contiguous, and a file is found by offset with one division. An Allocator
-// has the next file created, reserved and warmed up before it is needed. A View
+// has the next file created and reserved before it is needed. A View
 // is a piece of a file that a reader holds on to.
 //
 // # Who owns the bytes

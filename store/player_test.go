@@ -17,6 +17,7 @@ import (
 
 	"github.com/stelelog/stele/internal/crashdisk"
 	"github.com/stelelog/stele/store"
+	"github.com/stelelog/stele/warmup"
 )
 
 // player plays a history: it does its steps one by one in a bubble of synctest,
@@ -335,6 +336,11 @@ func (p *player) open(rng *rand.Rand) {
 	}
 	p.expireOptions(&o)
 	o.WritePath, o.PoolBuffers = store.WritePath(rng.IntN(3)), rng.IntN(4)
+	// Beside the appends, and interrupted anywhere: it must not show.
+	o.Warmup.Mode = []warmup.Mode{warmup.Default, warmup.Off, warmup.Touch, warmup.Populate}[rng.IntN(4)]
+	if o.Warmup.Mode != warmup.Off && rng.IntN(2) == 0 {
+		o.Warmup.Window = 1 + rng.Int64N(2*p.sizes[0])
+	}
 	p.flushes, p.writes = p.on.disk.Failed(crashdisk.OpFlush), p.failedWrites()
 	p.hurt = p.faulty
 	var s *store.Store
@@ -346,7 +352,7 @@ func (p *player) open(rng *rand.Rand) {
 		p.s, p.o = s, o
 		on.opening.Store(false)
 	})
-	p.say("open: %v, %v, checksums %d, files of %v: %v", o.Flush, o.WritePath, o.PropertyCRC, p.sizes, err)
+	p.say("open: %v, %v, warm-up %v, checksums %d, files of %v: %v", o.Flush, o.WritePath, o.Warmup.Mode, o.PropertyCRC, p.sizes, err)
 	if !ok {
 		return
 	}
