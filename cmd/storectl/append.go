@@ -48,7 +48,8 @@ or empty. It must not be open anywhere else.
 
 With --ack one JSON object a line is printed for each message once it is
 acknowledged, and not before: with --flush sync once it is on disk, with --flush
-async once it is in the log's memory. Lines that arrive together are appended,
+async once it is in the log's memory. With --write-path pool and --flush async a
+message that is acknowledged can be lost if the process is killed. Lines that arrive together are appended,
 and flushed, together.
 
 With --delay-level or --deliver-at the messages wait, and are delivered to their

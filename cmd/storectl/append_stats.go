@@ -23,6 +23,18 @@ func (a *app) explain(st store.Stats) {
 	_ = t.Flush() // as with all words on stderr
 	a.say("%v", st.Waits)
 	a.say("%s", warmupWords(st.Warmup))
+	if st.Pool.Buffers > 0 {
+		a.say("%s", poolWords(st.Pool))
+	}
+}
+
+func poolWords(p store.PoolStats) string {
+	s := fmt.Sprintf("pool: %d buffers of %s, %s locked, %d files found it empty",
+		p.Buffers, formatSize(p.BufferSize), formatSize(p.LockedBytes), p.Fallbacks)
+	if p.LockRefused != nil {
+		s += "; refused: " + p.LockRefused.Error()
+	}
+	return s
 }
 
 func warmupWords(w store.WarmupStats) string {
