@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/stelelog/stele/internal/fusefs"
+	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
 	"github.com/stelelog/stele/store"
 )
@@ -183,14 +184,26 @@ func killOne(t *testing.T, dir string, l *pledges, rng *rand.Rand) {
 	require.Equal(t, "signal: killed", c.ProcessState.String())
 }
 
+// memoryDir is a directory in memory if there is a place for it with room enough:
+// a container may have 64 MiB.
+func memoryDir(t *testing.T) string {
+	t.Helper()
+	const shm, room = "/dev/shm", 1 << 30
+	if use, err := mappedfile.DiskUsage(mappedfile.OS(), shm); err != nil || use.Free < room {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(shm, "stele-test-") //nolint:usetesting // not the disk of TempDir
+	if err != nil {
+		return t.TempDir()
+	}
+	return dir
+}
+
 func checkCopy(t *testing.T, dir string, l *pledges) store.RecoveryKind {
 	t.Helper()
 	// In memory where there is such a place: it is read once, and writing and
 	// removing it on a disk costs more than all the rest.
-	left, err := os.MkdirTemp("/dev/shm", "stele-test-") //nolint:usetesting // not the disk of TempDir
-	if err != nil {
-		left = t.TempDir()
-	}
+	left := memoryDir(t)
 	defer os.RemoveAll(left)
 	require.NoError(t, os.CopyFS(left, os.DirFS(dir)))
 	s, err := store.Open(left, osOptions())
