@@ -144,11 +144,23 @@ func (q *Queue) view(from, to int64) (Entries, error) {
 	v, err := f.View(pos-f.Base(), min(to*EntrySize, f.End())-pos)
 	if err != nil {
 		if errors.Is(err, mappedfile.ErrExpired) {
+			q.vanished(f)
 			return Entries{}, q.gone(message.QueueOffset(from))
 		}
 		return Entries{}, err
 	}
 	return Entries{first: message.QueueOffset(from), view: v}, nil
+}
+
+// vanished raises Min above a file that the owner removed beside this set, which
+// only reads.
+func (q *Queue) vanished(f *mappedfile.File) {
+	for end := f.End() / EntrySize; q.set.o.ReadOnly; {
+		lo := q.min.Load()
+		if end <= lo || q.min.CompareAndSwap(lo, end) {
+			return
+		}
+	}
 }
 
 // gone says why there is no file for an entry below Max.

@@ -157,6 +157,9 @@ func findStart(files []*mappedfile.File, end ending) (start int64, floor message
 	}
 	for _, f := range files {
 		u, err := unitsOf(f)
+		if errors.Is(err, mappedfile.ErrExpired) {
+			continue // beside its owner, who removed it since it was listed
+		}
 		if err != nil {
 			return 0, 0, err
 		}

@@ -202,6 +202,11 @@ func queueOverview(q *consumequeue.Queue, log *commitlog.Log, records *reader) (
 			return nil
 		}
 		first, err := q.EntryAt(v.Min)
+		for errors.Is(err, consumequeue.ErrOffsetOutOfRange) && v.Min < q.Min() && q.Min() < v.Max {
+			// The owner removed the file meanwhile.
+			v.Min, v.Entries = q.Min(), int64(v.Max-q.Min())
+			first, err = q.EntryAt(v.Min)
+		}
 		if err != nil {
 			return err
 		}

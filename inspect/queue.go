@@ -127,6 +127,10 @@ func (w *queueWalk) run(from message.QueueOffset) error {
 			return context.Cause(w.ctx)
 		}
 		es, err := w.queue.Read(from, queueStep)
+		if errors.Is(err, consumequeue.ErrOffsetOutOfRange) && from < w.queue.Min() {
+			from = w.queue.Min() // the owner removed the file meanwhile
+			continue
+		}
 		if err != nil {
 			return err
 		}

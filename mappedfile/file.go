@@ -5,7 +5,9 @@ package mappedfile
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -63,6 +65,10 @@ func (f *File) Bytes() ([]byte, error) {
 		return *p, nil
 	}
 	r, err := f.disk.Open(f.path, f.how)
+	if f.how.ReadOnly && errors.Is(err, fs.ErrNotExist) {
+		// The owner removed it since it was listed.
+		return nil, fmt.Errorf("%w: %w", ErrExpired, err)
+	}
 	if err != nil {
 		return nil, err
 	}

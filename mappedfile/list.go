@@ -44,19 +44,24 @@ func listFiles(o *Options) (files []*File, l listing, err error) {
 		return nil, l, err
 	}
 	size := settleSize(o, l.bases, l.sizes)
-	if o.Mapping.ReadOnly && !whole(l.bases, l.sizes, size) {
+	for again := 0; again < maxRelist && o.Mapping.ReadOnly && !whole(l.bases, l.sizes, size); again++ {
 		// The owner may be adding files. Reading a directory is not atomic:
 		// it can miss a file that was made meanwhile and yet show the one
 		// after it, or show a length from before it was set. What was there
 		// up to the last name of the first reading is there, in full, in the
-		// second.
-		upTo := l.bases[len(l.bases)-1]
+		// second. Or it removes files at the front meanwhile, and one is shown
+		// that is gone, before the hole that the next one left: then the front of
+		// the next reading lies behind, and that may have met another one.
+		upTo, front := l.bases[len(l.bases)-1], l.bases[0]
 		if l, err = listNames(o); err != nil {
 			return nil, l, err
 		}
 		n, _ := slices.BinarySearch(l.bases, upTo+1)
 		l.bases, l.sizes = l.bases[:n], l.sizes[:n]
 		size = settleSize(o, l.bases, l.sizes)
+		if n == 0 || l.bases[0] == front {
+			break
+		}
 	}
 	o.FileSize = size
 	if err := l.leaveOut(o); err != nil {
@@ -70,6 +75,9 @@ func listFiles(o *Options) (files []*File, l listing, err error) {
 	files, err = strictRun(o, l.bases, l.sizes)
 	return files, l, err
 }
+
+// maxRelist bounds how often a directory is read anew whose front moves on.
+const maxRelist = 16
 
 // leaveOut leaves a last file out whose making was interrupted, and removes it
 // unless the queue is read-only: it is too short, and nothing was ever written to

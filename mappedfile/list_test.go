@@ -310,3 +310,65 @@ func TestListBesideAnOwnerWhoAddsFiles(t *testing.T) {
 		})
 	}
 }
+
+// shrinking is a directory whose owner removes files from the front while it is
+// read: each reading still shows a file that is gone, before a hole.
+type shrinking struct {
+	mappedfile.Disk
+	readings [][]mappedfile.Entry
+	reads    int
+}
+
+func (s *shrinking) List(string) ([]mappedfile.Entry, error) {
+	s.reads++
+	return s.readings[min(s.reads, len(s.readings))-1], nil
+}
+
+func TestListBesideAnOwnerWhoRemovesFiles(t *testing.T) {
+	t.Parallel()
+	files := func(bases ...int64) (all []mappedfile.Entry) {
+		for _, b := range bases {
+			all = append(all, mappedfile.Entry{Name: mappedfile.FileName(b * page), Size: page})
+		}
+		return all
+	}
+	for name, c := range map[string]struct {
+		readings [][]mappedfile.Entry
+		min, end int64
+		problems int
+	}{
+		"once":            {readings: [][]mappedfile.Entry{files(0, 2, 3, 4), files(3, 4)}, min: 3, end: 5},
+		"again and again": {readings: [][]mappedfile.Entry{files(0, 2, 3, 4), files(2, 4), files(3, 4, 5)}, min: 3, end: 5},
+		"all of them":     {readings: [][]mappedfile.Entry{files(0, 2), files(5, 6)}},
+		"a hole":          {readings: [][]mappedfile.Entry{files(0, 2), files(0, 2)}, min: 0, end: 3, problems: 1},
+		"a hole behind":   {readings: [][]mappedfile.Entry{files(0, 2, 3, 5), files(2, 3, 5)}, min: 2, end: 6, problems: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			q, err := mappedfile.OpenQueue(mappedfile.Options{
+				Dir: "/q", Disk: &shrinking{Disk: mappedfile.OS(), readings: c.readings}, Tolerant: true, DefaultSize: page,
+				Mapping: mappedfile.Mapping{ReadOnly: true},
+			})
+			require.NoError(t, err)
+			require.Len(t, q.Problems(), c.problems)
+			require.Equal(t, []int64{c.min * page, c.end * page}, []int64{q.Min(), q.End()})
+		})
+	}
+}
+
+// A file that went since it was listed has expired for who only reads; for its
+// owner it is lost.
+func TestFileThatWentSinceItWasListed(t *testing.T) {
+	t.Parallel()
+	eachDisk(t, func(t *testing.T, d mappedfile.Disk, dir string) {
+		fillQueue(t, openQueue(t, d, dir), 3)
+		owner, reader := openQueue(t, d, dir), openQueue(t, d, dir, readOnly)
+		require.NoError(t, d.Remove(owner.First().Path()))
+		_, err := reader.View(0, 1)
+		require.ErrorIs(t, err, mappedfile.ErrExpired)
+		require.ErrorIs(t, err, fs.ErrNotExist)
+		_, err = owner.View(0, 1)
+		require.ErrorIs(t, err, fs.ErrNotExist)
+		require.NotErrorIs(t, err, mappedfile.ErrExpired)
+	})
+}
