@@ -71,6 +71,9 @@ func (o *Overview) addTimes(d *Dir) {
 		o.add(p)
 	}
 	st := x.Stats()
+	if st.From >= 0 {
+		st.From = max(st.From, o.CommitLog.Min) // entries of what expired may be there still
+	}
 	o.TimeIndex = &TimeIndexOverview{Entries: st.Entries, From: st.From, Stretch: st.Stretch, Files: st.Files}
 }
 

@@ -7,11 +7,13 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/stelelog/stele/internal/crashdisk"
 	"github.com/stelelog/stele/message"
 	"github.com/stelelog/stele/store"
 	"github.com/stelelog/stele/timeindex"
@@ -227,4 +229,38 @@ func openTimes(b *testing.B, s *store.Store) *timeindex.Index {
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, x.Close()) })
 	return x
+}
+
+// TestOffsetAtAfterExpiry: what is left is found as before, and what expired is not
+// found any more.
+func TestOffsetAtAfterExpiry(t *testing.T) {
+	t.Parallel()
+	d, clock := crashdisk.New(), newClock()
+	options := func(o *store.Options) { o.Clock, o.TimeIndex.Stretch = clock.Now, 1024 }
+	s := openStore(t, d, keepFiles(3), options)
+	all := appendMany(t, s, 400, 0, 1)
+	check := func(s *store.Store) {
+		t.Helper()
+		st := s.Stats()
+		require.Positive(t, st.Min)
+		first := slices.IndexFunc(all, func(r store.AppendResult) bool { return r.Offset >= st.Min })
+		for _, r := range all {
+			at, err := s.OffsetAt(time.UnixMilli(r.StoreTime))
+			require.NoError(t, err)
+			require.Equal(t, max(r.Offset, all[first].Offset), at)
+		}
+		require.GreaterOrEqual(t, st.TimeIndex.From, all[first].Offset)
+		for q := range int32(2) {
+			c, err := s.Count("orders", q)
+			require.NoError(t, err)
+			left := slices.IndexFunc(all[first:], func(r store.AppendResult) bool { return r.QueueID == q })
+			require.Equal(t, time.UnixMilli(all[first+left].StoreTime), c.First)
+			require.EqualValues(t, 400-all[first+left].QueueOffset, c.Count)
+		}
+	}
+	_, err := s.Expire(t.Context())
+	require.NoError(t, err)
+	check(s)
+	require.NoError(t, s.Close())
+	check(openStore(t, d, keepFiles(3), options))
 }

@@ -69,7 +69,7 @@ func (x *Index) restart(from, lo message.Offset) error {
 // the beginning of a log that is short enough to be read again.
 func (x *Index) resume(from, lo message.Offset, log Log) (message.Offset, bool, error) {
 	files := x.files.Files()
-	x.begin.Store(firstSlot(files[0]))
+	x.begin.Store(max(firstSlot(files[0]), int64(lo)/x.o.Stretch))
 	last := files[len(files)-1]
 	stretch, headErr := headerOf(last)
 	if headErr != nil && !headless(last) {
