@@ -46,6 +46,7 @@ type pass struct {
 	cpu        time.Duration // of the producers' threads; 0 if it was not measured
 	longest    time.Duration // append that went on to a new file, if timed
 	warmup     store.WarmupStats
+	waited     waited
 	latency    *hdrhistogram.Histogram // nanoseconds an append, or a batch; nil if not timed
 }
 
@@ -148,6 +149,7 @@ func (l load) run(ctx context.Context, s *store.Store, producers []*producer) (*
 		mallocs:  m1.Mallocs - m0.Mallocs,
 		rolls:    after.Rolls - before.Rolls,
 		warmup:   after.Warmup,
+		waited:   waitedSince(before.Waits, after.Waits),
 	}
 	warmed, was := after.Warmup.Done, before.Warmup.Done
 	p.faults = max(0, minor1-minor+major1-major-

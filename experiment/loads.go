@@ -35,6 +35,7 @@ type result struct {
 	faults, cpu, floorCPU                                []float64
 	latency                                              []*hdrhistogram.Histogram
 	warmup                                               store.WarmupStats
+	waits                                                waits
 }
 
 func (e *loads) run(ctx context.Context) (*Report, error) {
@@ -79,21 +80,19 @@ func (e *loads) step(ctx context.Context, dir string, i int, keep bool) error {
 	if err != nil {
 		return err
 	}
-	latency := p.latency
+	timed := p
 	if !l.timed {
 		l.timed = true
-		timed, err := e.pass(ctx, dir, o, l)
-		if err != nil {
+		if timed, err = e.pass(ctx, dir, o, l); err != nil {
 			return err
 		}
-		latency = timed.latency
 	}
 	floor, err := e.floor(ctx, dir, p, k, fileSize)
 	if err != nil {
 		return err
 	}
 	if keep {
-		e.results[i].add(p, latency, floor)
+		e.results[i].add(p, timed, floor)
 		if l.rate > 0 {
 			e.idle = append(e.idle, idle(ctx, l))
 		}
@@ -143,7 +142,7 @@ func idle(ctx context.Context, l load) *hdrhistogram.Histogram {
 	return p.latency
 }
 
-func (r *result) add(p *pass, latency *hdrhistogram.Histogram, f floor) {
+func (r *result) add(p, timed *pass, f floor) {
 	seconds := p.elapsed.Seconds()
 	r.messages = append(r.messages, float64(p.messages))
 	r.perSecond = append(r.perSecond, p.perSecond())
@@ -159,7 +158,8 @@ func (r *result) add(p *pass, latency *hdrhistogram.Histogram, f floor) {
 		r.cpu = append(r.cpu, float64(p.cpu)/float64(p.messages))
 		r.floorCPU = append(r.floorCPU, f.cpu)
 	}
-	r.latency = append(r.latency, latency)
+	r.latency = append(r.latency, timed.latency)
+	r.waits.add(timed)
 }
 
 // The names of the columns from experiment to ratioToFloor are fixed: whoever
@@ -201,7 +201,7 @@ var loadColumns = []Column{
 
 // fill turns the results into the report's rows and distributions.
 func (e *loads) fill(r *Report, labels []string) {
-	r.Columns, r.Labels = loadColumns, labels
+	r.Columns, r.Labels = slices.Concat(loadColumns, waitColumns()), labels
 	var floors []spread
 	for i := range e.results {
 		res := &e.results[i]
@@ -231,7 +231,7 @@ func (r *result) row(name string, floor spread, rate float64) []any {
 		own, least := spreadOf(r.cpu).median, spreadOf(r.floorCPU).median
 		cpuRatio, cpu, floorCPU = rounded(least/own, 4), rounded(own, 1), rounded(least, 1)
 	}
-	return []any{
+	return append([]any{
 		name, int64(spreadOf(r.messages).median), int64(r.Size), int64(r.Producers), int64(r.Batch),
 		r.Flush.String(), r.WritePath.String(), r.warmedUp(),
 		rounded(perSecond.median, 0), median(r.mbPerSecond, 2), median(r.dispatched, 0),
@@ -239,7 +239,7 @@ func (r *result) row(name string, floor spread, rate float64) []any {
 		median(r.allocs, 3), rounded(floor.median, 0), rounded(perSecond.median/floor.median, 6),
 		cpuRatio, cpu, floorCPU, rounded(ratio.low, 6), rounded(ratio.high, 6), rounded(perSecond.low, 0), rounded(perSecond.high, 0),
 		rounded(floor.relative(), 3), median(r.perSync, 0), median(r.faults, 0), rate, int64(len(r.perSecond)),
-	}
+	}, r.waits.values()...)
 }
 
 // warmedUp names what the store did, which is less than was asked for where the
@@ -276,6 +276,7 @@ func (e *loads) notes(r *Report) []string {
 	} else {
 		notes = append(notes, "FLOOR/S is one goroutine that copies records of the same length into a warmed mapping.")
 	}
+	notes = append(notes, "WAITED FOR is the stage of the store at which the appends spent most time.")
 	if !e.durable && e.config.Rate == 0 {
 		notes = append(notes, "CPU RATIO is the same in processor time of the threads that append, which other programs on the machine disturb less.")
 	}

@@ -156,6 +156,10 @@ func TestFlush(t *testing.T) {
 	require.Equal(t, "sync", sync["flush"])
 	require.Equal(t, "async", async["flush"])
 	require.Equal(t, "flush", sync["experiment"])
+	require.Equal(t, "flush", sync["waitedFor"])
+	require.Positive(t, sync["flushWaitUs"])
+	require.NotEqual(t, "flush", async["waitedFor"])
+	require.Zero(t, async["flushWaitUs"])
 	// One flush takes what all eight have appended, at most, and one at least.
 	require.GreaterOrEqual(t, sync["bytesPerSync"], 190.0)
 	require.Greater(t, async["bytesPerSync"], sync["bytesPerSync"])

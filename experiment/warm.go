@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/stelelog/stele/mappedfile"
@@ -140,7 +141,7 @@ func (e *warmups) step(ctx context.Context, dir string, i int, keep bool) error 
 	}
 	res := &e.results[i]
 	res.Case = k
-	res.add(p, timed.latency, f)
+	res.add(p, timed, f)
 	res.prepare = prepare
 	res.prepareMs = append(res.prepareMs, milliseconds(prepare.Took))
 	res.prepareFaults = append(res.prepareFaults, float64(prepare.MinorFaults+prepare.MajorFaults))
@@ -208,7 +209,7 @@ var warmupColumns = []Column{
 
 // fill turns the results into the report's rows and distributions.
 func (e *warmups) fill(r *Report, labels []string) {
-	r.Columns, r.Labels = warmupColumns, labels
+	r.Columns, r.Labels = slices.Concat(warmupColumns, waitColumns()), labels
 	var floors []spread
 	var base loads
 	for i := range e.results {
@@ -228,6 +229,7 @@ func (e *warmups) fill(r *Report, labels []string) {
 		fmt.Sprintf("Each figure is the median of %s; the cases took turns. MAX and LONGEST ROLL are the longest of all rounds.", plural(r.Rounds, "round")),
 		"PREPARE to LOCKED are of one new file, or of one window at its beginning. APPEND FAULTS are those of the whole process, less those of warming up.",
 		"The appends went at full speed, through several files; LONGEST ROLL is the longest append that went on to a new one.",
+		"WAITED FOR is the stage of the store at which the appends spent most time.",
 		"FLOOR/S is one goroutine that copies records of the same length into a warmed mapping.",
 		"Throughput and latency come from separate passes: taking the time of each append would slow it down.",
 	}
@@ -239,7 +241,7 @@ func (w *warmed) row(fileSize int64, floor spread) []any {
 	perSecond := spreadOf(w.perSecond)
 	at := func(p float64) any { return pointOf(p, w.latency).Value }
 	median := func(v []float64, digits int) any { return rounded(spreadOf(v).median, digits) }
-	return []any{
+	return append([]any{
 		"warmup", warmupName(w.Warmup), fileSize, w.prepare.Bytes, median(w.prepareMs, 3), median(w.prepareFaults, 0),
 		w.prepare.Resident, w.prepare.Locked,
 		int64(spreadOf(w.messages).median), int64(w.Size), median(w.faults, 0),
@@ -247,5 +249,5 @@ func (w *warmed) row(fileSize int64, floor spread) []any {
 		int64(spreadOf(w.rolls).median), rounded(spreadOf(w.longest).high, 1),
 		rounded(floor.median, 0), rounded(perSecond.median/floor.median, 6),
 		rounded(perSecond.low, 0), rounded(perSecond.high, 0), median(w.longest, 1), int64(len(w.perSecond)),
-	}
+	}, w.waits.values()...)
 }
