@@ -196,7 +196,7 @@ func TestWithoutPrivilege(t *testing.T) {
 		return
 	}
 	// Not below the directory of the test, which that user may not enter.
-	dir, err := os.MkdirTemp("", "stele-unprivileged")
+	dir, err := os.MkdirTemp("", "stele-unprivileged") //nolint:usetesting // see above
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	require.NoError(t, os.Chmod(dir, 0o777)) //nolint:gosec // for the other user

@@ -5,7 +5,6 @@ package warmup_test
 
 import (
 	"context"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -149,7 +148,7 @@ func unprivileged(t *testing.T) {
 	require.EqualValues(t, limit, r.Locked)
 	require.Len(t, r.Refused, 1)
 	require.Equal(t, "lock", r.Refused[0].Step)
-	require.True(t, errors.As(r.Refused[0], &refused))
+	require.ErrorAs(t, r.Refused[0], &refused)
 	require.NoError(t, warmup.Unlock(data))
 	require.NoError(t, unix.Munmap(data))
 }

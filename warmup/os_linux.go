@@ -148,5 +148,5 @@ func faults() (minor, major int64) {
 	if unix.Getrusage(unix.RUSAGE_THREAD, &u) != nil {
 		return 0, 0
 	}
-	return int64(u.Minflt), int64(u.Majflt)
+	return int64(u.Minflt), int64(u.Majflt) //nolint:unconvert // 32 bits wide on some platforms
 }
