@@ -90,7 +90,6 @@ func TestKilledInPut(t *testing.T) {
 				require.NoError(t, s.Put(b.add(rng)))
 			}
 			before := images(t, s)[0]
-			var off int64
 			var m *message.Message
 			for m = b.add(rng); len(m.Keys()) > 0; m = b.add(rng) {
 			}
@@ -102,7 +101,6 @@ func TestKilledInPut(t *testing.T) {
 			require.NoError(t, s.Flush())
 			name := s.Files()[0].Path()
 			require.NoError(t, s.Close())
-			_ = off
 
 			// Which bytes of the put were written, in its order.
 			slots := 40 + 4*small.Slots

@@ -6,6 +6,7 @@ package keyindex
 import (
 	"bytes"
 	"fmt"
+	"strings"
 
 	"github.com/stelelog/stele/message"
 )
@@ -26,25 +27,26 @@ func (s *Set) Put(m *message.Message) error {
 	if m.PhysicalOffset == s.lastOffset {
 		n = s.lastCount
 	}
-	s.key = append(append(s.key[:0], m.Topic...), '#')
-	prefix := len(s.key)
+	if m.Topic != s.topic || s.topicHash == 0 { // records come in runs
+		s.topic, s.topicHash = strings.Clone(m.Topic), message.HashString(m.Topic+"#")
+	}
 	return eachKey(m, func(key []byte) error {
 		if n > 0 { // it was entered before
 			n--
 			return nil
 		}
-		return s.enter(m, prefix, key)
+		return s.enter(m, key)
 	})
 }
 
 // eachKey calls do for the keys of a record, in the order of their entries.
 func eachKey(m *message.Message, do func(key []byte) error) error {
-	if uniq, ok := m.Properties.Lookup(message.PropertyUniqKey); ok {
+	uniq, keys := keyProperties(m.Properties.Encoded())
+	if len(uniq) > 0 {
 		if err := do(uniq); err != nil {
 			return err
 		}
 	}
-	keys, _ := m.Properties.Lookup(message.PropertyKeys)
 	for len(keys) > 0 {
 		var key []byte
 		if key, keys, _ = bytes.Cut(keys, space); len(key) == 0 {
@@ -57,17 +59,44 @@ func eachKey(m *message.Message, do func(key []byte) error) error {
 	return nil
 }
 
+// keyProperties returns the values of UNIQ_KEY and KEYS in one pass over a block
+// of properties, where two lookups take two.
+func keyProperties(block []byte) (uniq, keys []byte) {
+	const nameEnd, valueEnd = "\x01", 0x02
+	for len(block) > 0 {
+		pair := block
+		if i := bytes.IndexByte(block, valueEnd); i >= 0 {
+			pair, block = block[:i], block[i+1:]
+		} else {
+			block = nil
+		}
+		if len(pair) == 0 {
+			continue
+		}
+		switch pair[0] {
+		case message.PropertyUniqKey[0]:
+			if v, ok := bytes.CutPrefix(pair, []byte(message.PropertyUniqKey+nameEnd)); ok && len(v) > 0 {
+				uniq = v
+			}
+		case message.PropertyKeys[0]:
+			if v, ok := bytes.CutPrefix(pair, []byte(message.PropertyKeys+nameEnd)); ok && len(v) > 0 {
+				keys = v
+			}
+		}
+	}
+	return uniq, keys
+}
+
 var space = []byte{' '}
 
-// enter puts one key of m. s.key begins with the topic.
-func (s *Set) enter(m *message.Message, prefix int, key []byte) error {
-	s.key = append(s.key[:prefix], key...)
+// enter puts one key of m, whose topic is s.topic.
+func (s *Set) enter(m *message.Message, key []byte) error {
 	if s.tail == nil || s.image.Full() {
 		if err := s.roll(); err != nil {
 			return fmt.Errorf("key index: %w", err)
 		}
 	}
-	if err := s.tail.put(s.image, positive(message.HashBytes(s.key)), m.PhysicalOffset, m.StoreTimestamp); err != nil {
+	if err := s.tail.put(s.image, positive(message.HashOn(s.topicHash, key)), m.PhysicalOffset, m.StoreTimestamp); err != nil {
 		return fmt.Errorf("key index: %w", err)
 	}
 	if m.PhysicalOffset != s.lastOffset {

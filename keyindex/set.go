@@ -75,8 +75,9 @@ type Set struct {
 	tail       *File // the newest file, nil when there is none
 	image      Image // its bytes
 	lastOffset message.Offset
-	lastCount  int // entries of the record at lastOffset
-	key        []byte
+	lastCount  int    // entries of the record at lastOffset
+	topic      string // of the last record
+	topicHash  int32  // of topic#
 }
 
 // OpenSet lists a directory and checks names and lengths. The error is a

@@ -40,6 +40,7 @@ func TestHashOfInvalidUTF8(t *testing.T) {
 	} {
 		require.Equal(t, c.want, HashString(c.text), "%x", c.text)
 		require.Equal(t, c.want, HashBytes([]byte(c.text)), "%x", c.text)
+		require.Equal(t, HashString("topic#"+c.text), HashOn(HashString("topic#"), []byte(c.text)), "%x", c.text)
 	}
 }
 
