@@ -166,16 +166,18 @@ func (t *Timers) Add(at message.QueueOffset, m *message.Message) error {
 
 // strike notes which other messages this one cancels.
 func (t *Timers) strike(due int64, at message.QueueOffset, m *message.Message) {
-	topic, _ := m.Properties.Lookup(message.PropertyRealTopic)
-	if v, ok := m.Properties.Lookup(message.PropertyTimerDelUniqKey); ok {
-		t.strikes[due] = append(t.strikes[due], strike{string(topic) + "+" + string(v), math.MaxInt64})
-		return
-	}
-	// A broker takes a message that waits for long through its queue again.
-	if _, ok := m.Properties.Lookup(message.PropertyTimerRollTimes); ok {
-		if v, ok := m.Properties.Lookup(message.PropertyUniqKey); ok {
-			t.strikes[due] = append(t.strikes[due], strike{string(topic) + "+" + string(v), at})
+	before := message.QueueOffset(math.MaxInt64)
+	key, ok := m.Properties.Lookup(message.PropertyTimerDelUniqKey)
+	if !ok {
+		// A broker takes a message that waits for long through its queue again.
+		if _, ok = m.Properties.Lookup(message.PropertyTimerRollTimes); ok {
+			key, ok = m.Properties.Lookup(message.PropertyUniqKey)
+			before = at
 		}
+	}
+	if ok {
+		topic, _ := m.Properties.Lookup(message.PropertyRealTopic)
+		t.strikes[due] = append(t.strikes[due], strike{string(topic) + "+" + string(key), before})
 	}
 }
 

@@ -34,7 +34,7 @@ const (
 func runChild(job string) int {
 	words := strings.Fields(job)
 	run := map[string]func(words []string) error{
-		jobHold: childHold, jobAppend: childAppend, jobFill: childFill, jobLives: childLives, jobDrive: childDrive,
+		jobDelay: childDelay, jobHold: childHold, jobAppend: childAppend, jobFill: childFill, jobLives: childLives, jobDrive: childDrive,
 	}[words[0]]
 	if err := run(words); err != nil {
 		fmt.Fprintln(os.Stderr, err)
