@@ -131,7 +131,11 @@ func (p *player) removeTimes(rng *rand.Rand) {
 		removeTree(p.t, p.on.disk, dir)
 		return
 	}
-	file := path.Join(dir, files[rng.IntN(len(files))].Name)
+	chosen := files[rng.IntN(len(files))]
+	if chosen.Size == 0 {
+		return // a crash came while it was made
+	}
+	file := path.Join(dir, chosen.Name)
 	r, err := p.on.disk.Open(file, mappedfile.Mapping{})
 	require.NoError(p.t, err)
 	at := rng.IntN(len(r.Bytes()) / 4)

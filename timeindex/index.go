@@ -283,7 +283,12 @@ func (x *Index) Expire(lo message.Offset) error {
 func (x *Index) Problems() []*mappedfile.FileError { return x.files.Problems() }
 
 // Close unmaps the files.
-func (x *Index) Close() error { return x.files.Close() }
+func (x *Index) Close() error {
+	if x.files == nil {
+		return nil // it was wiped, and could not be listed again
+	}
+	return x.files.Close()
+}
 
 // Stats says what an index holds.
 type Stats struct {
