@@ -43,10 +43,12 @@
 //
 //	commitlog/     the log: the truth
 //	consumequeue/  the queues, which can be rebuilt from it
+//	index/         where messages with a key are, see Query
 //	checkpoint     up to which store time log and queues were flushed
 //	abort          there while the store is open: the owner's process id
 //	lock           locked while the store is open
 //	stele/marks    how far log and queues are known to be good
+//	stele/index    that index/ is whole
 //	stele/meta/    topics and consumer offsets
 //	stele/timeindex/
 //	               where in the log a time begins, see OffsetAt
