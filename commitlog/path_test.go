@@ -4,6 +4,7 @@
 package commitlog_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
@@ -75,7 +76,7 @@ func TestPathsWriteTheSameBytes(t *testing.T) {
 			require.NoError(t, err)
 			durable, _, err := d.Durable(dir + "/" + e.Name)
 			require.NoError(t, err)
-			require.True(t, string(b) == string(durable), e.Name)
+			require.True(t, bytes.Equal(b, durable), e.Name)
 			all = append(all, b...)
 		}
 		return all
@@ -86,12 +87,12 @@ func TestPathsWriteTheSameBytes(t *testing.T) {
 		for _, onFlush := range []bool{false, true} {
 			for _, path := range allPaths[1:] {
 				got := write(t, seed, onFlush, func() commitlog.WritePath { return path })
-				require.True(t, string(want) == string(got), "seed %d, %v", seed, path)
+				require.True(t, bytes.Equal(want, got), "seed %d, %v", seed, path)
 			}
 		}
 		i := 0
 		got := write(t, seed, false, func() commitlog.WritePath { i++; return allPaths[(i+int(seed))%3] })
-		require.True(t, string(want) == string(got), "seed %d, another path each time", seed)
+		require.True(t, bytes.Equal(want, got), "seed %d, another path each time", seed)
 	}
 }
 

@@ -150,7 +150,7 @@ func (s *Service) deliverTimers(ctx context.Context) (more bool, err error) {
 		x, ok := s.takeOff()
 		if !ok || ctx.Err() != nil {
 			s.land()
-			return false, nil
+			return false, nil //nolint:nilerr // whoever stops it knows why
 		}
 		if err := s.deliverTimer(x); err != nil {
 			s.land()

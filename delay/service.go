@@ -291,7 +291,7 @@ func (s *Service) next() int64 {
 func (s *Service) pass(ctx context.Context) (more bool, err error) {
 	for _, l := range s.known() {
 		if ctx.Err() != nil {
-			return false, nil
+			return false, nil //nolint:nilerr // whoever stops it knows why
 		}
 		again, err := s.deliverLevel(ctx, l)
 		if err != nil {

@@ -138,8 +138,8 @@ func TestServiceDelivers(t *testing.T) {
 		<-time.After(10 * time.Second)
 		synctest.Wait()
 		require.Equal(t, []string{"t0", "l1", "l1 again", "t1.5", "t3", "l2"}, w.bodies())
-		for i, d := range []time.Duration{1, 1000, 1000, 1500, 3000, 5000} {
-			require.Equal(t, d*time.Millisecond, w.delivered[i].at.Sub(begin), "exactly when it is due")
+		for i, ms := range []int{1, 1000, 1000, 1500, 3000, 5000} {
+			require.Equal(t, time.Duration(ms)*time.Millisecond, w.delivered[i].at.Sub(begin), "exactly when it is due")
 		}
 		st := s.Stats()
 		require.EqualValues(t, 6, st.Delivered)

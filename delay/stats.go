@@ -104,7 +104,7 @@ func top(step int) int64 {
 // quantile returns the top of the step that holds a share of all durations.
 func (l *lateness) quantile(share float64) time.Duration {
 	want := int64(math.Ceil(share * float64(l.total)))
-	for i, n := range l.counts {
+	for i, n := range &l.counts {
 		if want -= n; want <= 0 && l.total > 0 {
 			return min(time.Duration(top(i))*time.Millisecond, l.max)
 		}

@@ -37,7 +37,7 @@ func (e *Environment) look(dir string) {
 	}
 	var fs unix.Statfs_t
 	if unix.Statfs(dir, &fs) == nil {
-		e.FileSystem = fileSystems[int64(fs.Type)]
+		e.FileSystem = fileSystems[int64(fs.Type)] //nolint:unconvert // its type differs by platform
 		if e.FileSystem == "" {
 			e.FileSystem = fmt.Sprintf("type %#x", fs.Type)
 		}
@@ -84,7 +84,7 @@ func faults() (minor, major int64) {
 func fdatasync(f *os.File) error {
 	for {
 		err := unix.Fdatasync(int(f.Fd()))
-		if err != unix.EINTR { //nolint:errorlint // a system call returns it bare
+		if err != unix.EINTR {
 			return err
 		}
 	}

@@ -64,7 +64,7 @@ const warmBatches = 64
 
 // measure opens a store in dir, puts the load on it and closes it.
 func measure(ctx context.Context, dir string, o store.Options, l load) (p *pass, err error) {
-	o.WritePath, o.Warmup, o.Flush = l.WritePath, l.Warmup, l.Case.Flush
+	o.WritePath, o.Warmup, o.Flush = l.WritePath, l.Warmup, l.Flush
 	warm := make(chan struct{}, 1)
 	o.Events.Warmed = func(i commitlog.WarmInfo) {
 		if i.Done && i.Base == 0 {
@@ -106,7 +106,7 @@ func (l load) begin(ctx context.Context, s *store.Store, producers []*producer, 
 			return context.Cause(ctx)
 		}
 	}
-	if l.durable || l.Case.Flush == store.FlushSync {
+	if l.durable || l.Flush == store.FlushSync {
 		// With one more, so that there is something to flush.
 		if err := producers[0].append(ctx); err != nil {
 			return err

@@ -218,7 +218,7 @@ func (e *warmups) fill(r *Report, labels []string) {
 		floors = append(floors, floor)
 		r.Rows = append(r.Rows, res.row(e.config.FileSize, floor))
 		r.Distributions = append(r.Distributions, distribution(labels[i], i, res.latency))
-		res.result.warmup.Done.Refused = append(res.result.warmup.Done.Refused, res.prepare.Refused...)
+		res.warmup.Done.Refused = append(res.warmup.Done.Refused, res.prepare.Refused...)
 		base.results = append(base.results, res.result)
 	}
 	r.Bars = Bars{

@@ -93,7 +93,7 @@ func (d *Dir) Query(ctx context.Context, q KeyQuery) iter.Seq2[*message.Message,
 
 // split takes a joined error apart.
 func split(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // what Find joined itself
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()
 	}
 	if err == nil {

@@ -42,7 +42,7 @@ func (s *Set) conclude(f *File, m Image, n int, used int32) error {
 // other.
 func (s *Set) mend(f *File, m Image, from message.Offset) (left int, ok bool, err error) {
 	c := m.scan(from)
-	if c.bad != nil {
+	if sound := c.bad == nil; !sound {
 		return 0, false, nil
 	}
 	// A torn entry can look like one of a record below from: as the last one.

@@ -3,7 +3,10 @@
 
 package keyindex
 
-import "fmt"
+import (
+	"bytes"
+	"fmt"
+)
 
 // Note is a small file of Stele's own beside an index, stele/index. It is there
 // while the index is whole: it has every record below the place from which a
@@ -42,5 +45,5 @@ func ParseNote(b []byte) (Note, bool) {
 	} else if !isFileName(n.Newest) {
 		return Note{}, false
 	}
-	return n, n.Sizes.Check() == nil && string(n.Format()) == string(b)
+	return n, n.Sizes.Check() == nil && bytes.Equal(n.Format(), b)
 }

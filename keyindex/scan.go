@@ -35,7 +35,7 @@ func (m Image) scan(from message.Offset) content {
 		if e == (Entry{}) && (k >= count || k == 1 && h.BeginOffset != 0) || e.Offset >= from {
 			break
 		}
-		if cause := m.contradiction(k, e, last, c.heads); cause != nil {
+		if cause := m.contradiction(e, last, c.heads); cause != nil {
 			// At the end it is a torn entry of a record beyond from.
 			if m.goesOn(k+1, last, from) {
 				c.bad = m.damage(-1, k, cause)
@@ -56,9 +56,9 @@ func (m Image) scan(from message.Offset) content {
 	return c
 }
 
-// contradiction says why e can't be entry k, nil if it can. heads are the chains
+// contradiction says why e can't be the next entry, nil if it can. heads are the chains
 // of the entries before it.
-func (m Image) contradiction(k int, e Entry, last message.Offset, heads []int32) error {
+func (m Image) contradiction(e Entry, last message.Offset, heads []int32) error {
 	switch {
 	case e.Hash < 0 || e.Seconds < 0 || e.Offset < last:
 		return ErrEntry

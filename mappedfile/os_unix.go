@@ -171,7 +171,7 @@ func (osDisk) Usage(dir string) (Usage, error) {
 		unit := blockUnit(&st)
 		return Usage{
 			Used: int64(st.Blocks-st.Bfree) * unit, //nolint:gosec // blocks of a disk
-			Free: int64(st.Bavail) * unit,          //nolint:gosec,unconvert // its type differs by platform
+			Free: int64(st.Bavail) * unit,          //nolint:gosec // its type differs by platform
 		}, nil
 	}
 }

@@ -66,7 +66,7 @@ func TestWriters(t *testing.T) {
 				const from = 4097
 				w := newWriter(t, d, f, from)
 				rng := rand.New(rand.NewPCG(7, 7))
-				want := bytes.Repeat([]byte{0}, writerFile)
+				want := make([]byte, writerFile)
 				ends := newEnds()
 				var commits sync.WaitGroup
 				commits.Go(func() {

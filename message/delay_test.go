@@ -89,7 +89,7 @@ func FuzzDelay(f *testing.F) {
 		w, ok, err := m.Delay()
 		require.False(t, ok && err != nil)
 		if ok {
-			require.True(t, (w.Level != 0) != w.Timed)
+			require.NotEqual(t, w.Level != 0, w.Timed)
 		}
 	})
 }

@@ -67,9 +67,9 @@ func (l *life) closed() {
 
 // Some are due before the crash, some after it, some while nobody is there.
 func fillDelays(t *testing.T, s *store.Store) (all []string) {
-	for i, in := range []time.Duration{1, 30, 5, 5, 90, 2} {
+	for i, in := range []int{1, 30, 5, 5, 90, 2} {
 		body := fmt.Sprintf("timer %d", i)
-		put(t, s, delayedAt("t", 0, body, in*time.Second))
+		put(t, s, delayedAt("t", 0, body, time.Duration(in)*time.Second))
 		all = append(all, body)
 	}
 	for i, level := range []int{1, 5, 1, 2, 5, 4} {

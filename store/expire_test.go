@@ -99,7 +99,7 @@ func TestExpire(t *testing.T) {
 		i++
 	}
 	require.Equal(t, 5, i)
-	require.EqualValues(t, used-4*fileSize, d.Used()+int64(res.QueueFiles)*crashdisk.PageSize, "queue files have a page each")
+	require.Equal(t, used-4*fileSize, d.Used()+int64(res.QueueFiles)*crashdisk.PageSize, "queue files have a page each")
 	held.Release()
 	require.Zero(t, s.Stats().Retention.Held)
 
@@ -206,8 +206,10 @@ func TestCrashInExpire(t *testing.T) {
 	var ops []string
 	s := openStore(t, disk, keepFiles(3), syncFlush)
 	for range 20 { // the last checkpoint lies behind
-		all = append(all, appendOne(t, s, "orders", 0, fmt.Sprintf("0/%d", 1+int(all[len(all)-2].QueueOffset))))
-		all = append(all, appendOne(t, s, "orders", 1, fmt.Sprintf("1/%d", 1+int(all[len(all)-2].QueueOffset))))
+		for queue := range int32(2) {
+			next := 1 + int(all[len(all)-2].QueueOffset)
+			all = append(all, appendOne(t, s, "orders", queue, fmt.Sprintf("%d/%d", queue, next)))
+		}
 	}
 	require.NoError(t, s.WaitDispatched(context.Background(), s.Stats().Appended))
 	step := uint64(0)

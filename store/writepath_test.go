@@ -234,7 +234,7 @@ func TestPoolEmptyIsSaid(t *testing.T) {
 		require.Zero(t, st.Pool.LockedBytes)
 		close(pass)
 		waitAll(t, s)
-		require.EqualValues(t, s.Stats().AppendedMessages, len(fetchAll(t, s, "t", 0)))
+		require.Len(t, fetchAll(t, s, "t", 0), int(s.Stats().AppendedMessages))
 		d.Observe(nil)
 		require.NoError(t, s.Close())
 	})

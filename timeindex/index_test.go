@@ -51,7 +51,7 @@ func TestFormat(t *testing.T) {
 	require.True(t, mayHold(2, 512, 1024))
 	require.EqualValues(t, 0, clamp(-5))
 	require.EqualValues(t, 1<<48-1, clamp(1<<60))
-	require.EqualValues(t, 4064, perFile)
+	require.Equal(t, 4064, int(perFile))
 }
 
 // TestSearchIsAScan: whatever the clock did, a search finds exactly what a scan
