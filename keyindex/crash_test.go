@@ -90,8 +90,9 @@ func TestKilledInPut(t *testing.T) {
 				require.NoError(t, s.Put(b.add(rng)))
 			}
 			before := images(t, s)[0]
-			var m *message.Message
-			for m = b.add(rng); len(m.Keys()) > 0; m = b.add(rng) {
+			m := b.add(rng)
+			for len(m.Keys()) > 0 {
+				m = b.add(rng)
 			}
 			b.all = b.all[:len(b.all)-1]
 			m.Properties = message.NewProperties(message.PropertyKeys, "k1")

@@ -225,7 +225,8 @@ func TestFlush(t *testing.T) {
 	require.Equal(t, flushes, disk.Total(crashdisk.OpFlush, crashdisk.Index), "nothing changed")
 	require.Equal(t, s.Newest(), s.Durable().Newest)
 	disk.Inject(crashdisk.Fault{Op: crashdisk.OpFlush, Kind: crashdisk.Index})
-	for len(b.add(rng).Keys()) == 0 {
+	for keyed := false; !keyed; {
+		keyed = len(b.add(rng).Keys()) > 0
 	}
 	b.feed(t, s, 0)
 	require.Error(t, s.Flush())
