@@ -132,7 +132,7 @@ func (p *player) removeTimes(rng *rand.Rand) {
 		return
 	}
 	chosen := files[rng.IntN(len(files))]
-	if chosen.Size == 0 {
+	if chosen.Size < 8 {
 		return // a crash came while it was made
 	}
 	file := path.Join(dir, chosen.Name)

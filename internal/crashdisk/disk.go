@@ -238,7 +238,7 @@ func (d *Disk) WriteFile(path string, data []byte) error {
 	}
 	if struck != nil {
 		half := imageOf(data[:len(data)/2])
-		f.rest = half
+		d.setRest(f, half)
 		f.maybe = append(f.maybe, image{}, half)
 		return struck
 	}
@@ -264,7 +264,8 @@ func (d *Disk) WriteFile(path string, data []byte) error {
 // is held, but for that moment.
 func (d *Disk) beginContent(path string, f *file, data []byte) error {
 	im, half := imageOf(data), imageOf(data[:len(data)/2])
-	f.rest, f.coming = half, &im
+	d.setRest(f, half)
+	f.coming = &im
 	d.mu.Unlock()
 	err := d.begin(OpSetContent, path)
 	f.coming = nil
@@ -272,6 +273,14 @@ func (d *Disk) beginContent(path string, f *file, data []byte) error {
 		f.maybe = append(f.maybe, image{}, half)
 	}
 	return err
+}
+
+// setRest makes im the content of f, with blocks, and not durably. d.mu is held.
+func (d *Disk) setRest(f *file, im image) {
+	d.used -= f.used()
+	f.rest, f.blocks = im, nil
+	f.addBlocks(0, im.size)
+	d.used += f.used()
 }
 
 // setContent makes im the content of f, durably. d.mu is held.
