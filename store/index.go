@@ -194,7 +194,7 @@ func (k *keyFeed) write(newest string, whole bool) (noted bool, err error) {
 		// Without the note the next opening looks for what is missing. The
 		// checkpoint after this one tries again.
 		k.s.o.Logger.Warn("no space to note that the index is whole", "error", err)
-		return false, nil
+		return false, k.unnote() // half of it is worth nothing
 	}
 	return k.noted, err
 }
