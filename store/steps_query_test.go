@@ -5,11 +5,14 @@ package store_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/message"
 	"github.com/stelelog/stele/store"
 )
@@ -48,10 +51,10 @@ func (p *player) doQuery(rng *rand.Rand) {
 	k := keyOf{playTopics[rng.IntN(len(playTopics))], []string{"k1", "k2", "k3"}[rng.IntN(3)]}
 	all, err := p.s.Query(context.Background(), k.topic, k.key, store.QueryOptions{Max: 1 + rng.IntN(20)})
 	p.say("query %v: %d, %v", k, len(all), err)
-	if err != nil {
-		require.True(p.t, p.blind, "query: %v", err)
+	if p.blind && err != nil {
 		return
 	}
+	p.queried(err, "query %v", k)
 	for i, m := range all {
 		e, ok := p.find(m.PhysicalOffset)
 		require.True(p.t, ok, "a message that was never appended: %d", m.PhysicalOffset)
@@ -61,6 +64,16 @@ func (p *player) doQuery(rng *rand.Rand) {
 			require.Less(p.t, m.PhysicalOffset, all[i-1].PhysicalOffset)
 		}
 	}
+}
+
+// queried requires that a query had no error. In a log with a hole the index can
+// know a record that is damaged now: then the query says so, beside what it found.
+func (p *player) queried(err error, format string, args ...any) {
+	var damaged *commitlog.CorruptError
+	if p.holed && errors.As(err, &damaged) {
+		return
+	}
+	require.NoError(p.t, err, fmt.Sprintf(format, args...))
 }
 
 func (p *player) find(off message.Offset) (entry, bool) {
@@ -76,7 +89,7 @@ func (p *player) find(off message.Offset) (entry, bool) {
 func (p *player) verifyKeys() {
 	for k, want := range p.byKey() {
 		got, err := p.s.Query(context.Background(), k.topic, k.key, store.QueryOptions{Max: len(want) + 1})
-		require.NoError(p.t, err, "query %v", k)
+		p.queried(err, "query %v", k)
 		require.Len(p.t, got, len(want), "query %v", k)
 		for i, e := range want {
 			e.same(p.t, got[i])
