@@ -179,7 +179,11 @@ func checkDelayKills(t *testing.T, dir string, n int, lives []*delayChild) {
 			continue
 		}
 		for _, m := range fetchAll(t, s, q.Topic, q.QueueID) {
-			mark, _ := m.Properties.Get(message.PropertyDelayed)
+			mark, waits := m.Properties.Get(message.PropertyDelayed)
+			if !waits { // on a busy machine its time had come when it was appended
+				bodies[string(m.Body)] = true
+				continue
+			}
 			w := waited[mark]
 			require.NotNil(t, w, "delivered, and never waited: %s at %d", m.Body, m.PhysicalOffset)
 			require.Equal(t, string(w.Body), string(m.Body))

@@ -304,8 +304,11 @@ type Stats struct {
 func (x *Index) Stats() Stats {
 	begin, end := x.begin.Load(), x.end.Load()
 	st := Stats{Entries: max(0, end-begin), From: -1, Stretch: x.o.Stretch, Files: x.files.Len()}
+	if begin >= end {
+		return st // the slot at begin may be being written
+	}
 	_ = mappedfile.Guard(func() error {
-		if e, ok := x.read(begin); ok && begin < end {
+		if e, ok := x.read(begin); ok {
 			st.From = e.offset
 		}
 		return nil
