@@ -135,10 +135,6 @@ var knownScripts = []struct{ reason, text string }{
 		"open:41442c0 fault:fe86e611 append:3408ed1d",
 	},
 	{
-		"the last four bytes of properties without a checksum lie in a sector that was lost, and nobody is left to tell",
-		"open:2fedf2ee trap:6dd8d2df batch:11affdc2 batch:5d0e21f2 batch:54ec59ed append:edecb51 close:12864628 rmstele:4b2f4419",
-	},
-	{
 		"without marks nothing behind a hole is given up, and the index knows what was in it",
 		"open:dfe815b0 trap:3d0b4957 append:cf096178 append:e288571c append:6d471f44 append:71d1540 append:73a9d0d5 batch:2910f89d pass:6bbf1c35 fault:6f8a2f11 open:6564976b heal:5072bcf0 append:c36764ee writeback:5c2f50d3 append:b322c82 fetch:159a9f9e burst:d39b11f append:3365c176 cut:19749ea0 rmstele:801d71a3 open:6dcf1fc6 trap:6430feb0 offsets:4f54ddb3 full:63ffb4da query:5a75060e append:86e13f7c append:aa56d9e2 append:5be0af1b",
 	},

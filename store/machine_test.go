@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"path"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -72,9 +73,14 @@ func (m *machine) observe(alone bool) {
 // alone reports whether whoever does an operation holds no lock meanwhile that
 // somebody else may want: synctest does not count a wait for a lock as one.
 func (m *machine) alone(op crashdisk.Op, path string) bool {
-	switch op {
-	case crashdisk.OpWrite, crashdisk.OpWriteRest:
+	switch {
+	case op == crashdisk.OpWrite, op == crashdisk.OpWriteRest:
 		return false
+	case strings.HasPrefix(path, root+"/index") || strings.HasPrefix(path, root+"/stele/") && !strings.HasSuffix(path, "/marks"):
+		// The checkpointer and the dispatcher share what is derived from the log.
+		return m.opening.Load()
+	}
+	switch op {
 	case crashdisk.OpFlush, crashdisk.OpZero, crashdisk.OpWriteFile, crashdisk.OpSetContent, crashdisk.OpRemove:
 		return true
 	case crashdisk.OpOpen:

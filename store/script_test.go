@@ -102,10 +102,10 @@ func weighted(counts map[verb]int) (all []verb) {
 
 var (
 	useVerbs = weighted(map[verb]int{
-		doAppend: 40, doBatch: 8, doBurst: 4, doFlush: 5, doFetch: 6, doFollow: 3, doGet: 3, doQuery: 3, doTagged: 3, doAt: 3,
+		doAppend: 60, doBatch: 8, doBurst: 4, doFlush: 5, doFetch: 6, doFollow: 3, doGet: 3, doQuery: 3, doTagged: 3, doAt: 3,
 		doCommit: 6, doOffsets: 2, doTopic: 1, doWriteback: 6, doRest: 8, doPass: 8, doExpire: 4,
 	})
-	endVerbs = weighted(map[verb]int{doClose: 3, doKill: 3, doCut: 4})
+	endVerbs = weighted(map[verb]int{doClose: 3, doKill: 3, doCut: 6})
 )
 
 // kind is what a history tries a store with.

@@ -36,8 +36,8 @@ func (p *player) newMessage(rng *rand.Rand) *message.Message {
 	}
 	m.Topic, m.QueueID = playTopics[rng.IntN(len(playTopics))], int32(rng.IntN(3))
 	switch rng.IntN(6) {
-	case 0, 1:
-	case 2:
+	case 0:
+	case 1, 2:
 		// Over several pages, that a power cut may take one by one.
 		m.Body = randomBytes(rng, min(int(p.sizes[0])-600, 2000+rng.IntN(6000)))
 	default:
