@@ -90,5 +90,5 @@ func (s *Scanner) intact(b []byte, pos int64) bool {
 	if dec.Decode(b, &m) != nil {
 		return false
 	}
-	return m.StoreTimestamp >= s.time
+	return m.StoreTimestamp >= s.time && !s.lostEnd(&m, pos)
 }

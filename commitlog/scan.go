@@ -248,10 +248,15 @@ func (s *Scanner) classify(b []byte, pos int64, m *message.Message) (message.Kin
 	// were there, no checksum notices: the property CRC is lost with them, and
 	// a record need not have one. But every encoder ends the block in 0x02 or
 	// in text, and what was lost reads as zeros.
-	if Torn(m) || pos >= s.torn && zerosAtEnd(m) > 0 {
+	if s.lostEnd(m, pos) {
 		return kind, 0, ErrTorn
 	}
 	return kind, int64(size), nil
+}
+
+// lostEnd reports whether a record that was decoded, at pos, lost its end.
+func (s *Scanner) lostEnd(m *message.Message, pos int64) bool {
+	return Torn(m) || pos >= s.torn && zerosAtEnd(m) > 0
 }
 
 // broken handles a place without an intact record.

@@ -131,6 +131,10 @@ var knownScripts = []struct{ reason, text string }{
 		"full:2f969617 open:faed6d09 heal:2e79928b close:11e20e52 open:73e2ec19 burst:83296355 cut:c8b0d9e6 fault:b3840a87 open:34014ea8",
 	},
 	{
+		"a record that lost its end is no reason to step over the hole before it",
+		"open:b3ee8015 append:d19955f1 append:ba4359af append:3ff2312e cut:eed3eec1 rmstele:8ddcd3c open:22259b9d",
+	},
+	{
 		"a queue's directory can't be listed, and its message is passed over",
 		"open:41442c0 fault:fe86e611 append:3408ed1d",
 	},
