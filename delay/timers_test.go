@@ -242,7 +242,7 @@ func FuzzTimers(f *testing.F) {
 		require.LessOrEqual(t, p.Low, p.Next)
 		n := x.Pending()
 		for top, ok := x.Top(); ok; top, ok = x.Top() {
-			require.Greater(t, top.Due, int64(0))
+			require.Positive(t, top.Due)
 			_ = x.Struck(top, m)
 			x.Delivered(top)
 			n--

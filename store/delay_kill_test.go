@@ -189,7 +189,7 @@ func checkDelayKills(t *testing.T, dir string, n int, lives []*delayChild) {
 			require.Equal(t, string(w.Body), string(m.Body))
 			bodies[string(m.Body)] = true
 			times[mark]++
-			due := int64(0)
+			var due int64
 			if w.Topic == message.DelayTopic {
 				due = w.StoreTimestamp + levels[w.QueueID].Milliseconds()
 				perLevel[w.QueueID] = append(perLevel[w.QueueID], visit{w, m})

@@ -6,7 +6,6 @@ package store_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 
@@ -73,7 +72,7 @@ func (p *player) queried(err error, format string, args ...any) {
 	if p.holed && errors.As(err, &damaged) {
 		return
 	}
-	require.NoError(p.t, err, fmt.Sprintf(format, args...))
+	require.NoErrorf(p.t, err, format, args...)
 }
 
 func (p *player) find(off message.Offset) (entry, bool) {
