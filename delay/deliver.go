@@ -27,6 +27,10 @@ func (s *Service) deliverLevel(ctx context.Context, l *level) (more bool, err er
 			return false
 		}
 		left--
+		if s.wasFound(l, it.At) {
+			s.advance(l, it.At)
+			return true
+		}
 		if it.Message == nil {
 			s.skip(q, it, it.Err)
 			s.advance(l, it.At)
@@ -59,10 +63,19 @@ func (s *Service) dueOf(l *level) int64 {
 	return l.due
 }
 
+// wasFound reports whether Settle was told of a message.
+func (s *Service) wasFound(l *level, at message.QueueOffset) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, found := l.found[at]
+	return found
+}
+
 // advance moves a level behind an offset.
 func (s *Service) advance(l *level, at message.QueueOffset) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(l.found, at)
 	l.next = at + 1
 }
 

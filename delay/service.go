@@ -101,6 +101,10 @@ type level struct {
 	id   int32
 	next message.QueueOffset // the first one that is not settled
 	due  int64               // of that one; math.MaxInt64: not known, or none
+	// found are the ones from next on that Settle was told of. They need not be
+	// next to each other: where the log has lost something in the middle, a later
+	// delivery can be there and an earlier one not.
+	found map[message.QueueOffset]struct{}
 }
 
 // Progress is what is settled.
@@ -197,8 +201,12 @@ func (s *Service) Settle(q Queue, at message.QueueOffset) bool {
 	if q == TimerQueue {
 		news = s.timers.Settle(at)
 	} else if l := s.level(q.ID); q.Topic == message.DelayTopic && at >= l.next {
-		// A level is delivered in order.
-		l.next, news = at+1, true
+		if l.found == nil {
+			l.found = map[message.QueueOffset]struct{}{}
+		}
+		_, known := l.found[at]
+		l.found[at] = struct{}{}
+		news = !known
 	}
 	if news {
 		s.counts.avoided++

@@ -115,7 +115,10 @@ func (s *Store) delayLoop(ctx context.Context, d *delayed, from, to message.Offs
 		if err == nil {
 			err = s.findDelivered(ctx, d, from, to)
 		}
-		if err == nil || ctx.Err() != nil {
+		if ctx.Err() != nil {
+			return // what the log has was not looked for: the progress stays as it was
+		}
+		if err == nil {
 			break
 		}
 		d.failed.Store(&err)

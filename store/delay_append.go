@@ -197,6 +197,13 @@ func (s *Store) Cancel(ctx context.Context, id string) (CancelResult, error) {
 	if err != nil {
 		return CancelUnknown, err
 	}
+	if off >= s.log.Committed() && off < s.log.Appended() {
+		// It is in memory still. A flush brings it to where it can be read, or fails;
+		// waiting for that alone would not end in a log that is poisoned meanwhile.
+		if err := s.log.WaitFlushed(ctx, off+1, s.o.FlushTimeout); err != nil {
+			return CancelUnknown, s.storeError(err)
+		}
+	}
 	m, err := s.Get(off)
 	if errors.Is(err, ErrClosed) {
 		return CancelUnknown, err

@@ -37,9 +37,13 @@ func TestHistories(t *testing.T) {
 	case testing.Short():
 		n = min(n, 200)
 	}
-	for _, k := range []kind{powerCuts, withFaults} {
+	for _, k := range []kind{powerCuts, withFaults, delays, delayFaults} {
 		t.Run(k.String(), func(t *testing.T) {
 			t.Parallel()
+			n := n
+			if k >= delays {
+				n = max(1, n/5) // seconds pass in each, with all that runs by the clock
+			}
 			begin := time.Now()
 			failed := playMany(t, k, *historySeed, func(i int) bool { return i < n })
 			t.Logf("%d histories with %v, %d with a broken promise, %.0f a second", n, k, failed, float64(n)/time.Since(begin).Seconds())
@@ -62,7 +66,7 @@ func TestTorture(t *testing.T) {
 	const round = 1000
 	begin := time.Now()
 	for done := 0; stop.Err() == nil && !t.Failed(); {
-		for _, k := range []kind{powerCuts, withFaults} {
+		for _, k := range []kind{powerCuts, withFaults, delays, delayFaults} {
 			var played atomic.Int64 // several ask at a time
 			playMany(t, k, first, func(i int) bool {
 				more := i < round && stop.Err() == nil

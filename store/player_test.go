@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/stelelog/stele/internal/crashdisk"
+	"github.com/stelelog/stele/message"
 	"github.com/stelelog/stele/store"
 	"github.com/stelelog/stele/warmup"
 )
@@ -36,6 +37,9 @@ type player struct {
 	// for one or the other.
 	checks int
 
+	waits   bool                        // messages are delivered later
+	waiting map[message.Offset]*waiting // these messages, by their place in the log
+
 	ledger
 	afterCut bool // the machine lost power and was not opened since
 	unmarked bool // Stele's directory was taken away, and the store not opened since
@@ -45,6 +49,7 @@ type player struct {
 	faulty   bool // something fails, or may fail
 	hurt     bool // something failed, or may have, in this opening or for it
 	blind    bool // reads may fail too
+	everHurt bool // in this history
 	stale    bool // an Expire failed: queues may begin before the log
 	keep     int  // files of the log that stay when an Expire comes
 	flushes  int  // that had failed before this opening
@@ -86,7 +91,7 @@ func play(t *testing.T, sc script) (failure string, log []string) {
 		}
 	}()
 	synctest.Test(t, func(*testing.T) {
-		p := &player{t: &probe{}, on: newMachine(crashdisk.New(), newMeta()), ledger: newLedger()}
+		p := &player{t: &probe{}, on: newMachine(crashdisk.New(), newMeta()), ledger: newLedger(), waits: sc.waits(), waiting: map[message.Offset]*waiting{}}
 		defer func() {
 			if r := recover(); r != nil {
 				failure = p.words(r)
@@ -118,6 +123,7 @@ var steps = map[verb]func(*player, *rand.Rand){
 	doAppend: (*player).doAppend, doBatch: (*player).doBatch, doBurst: (*player).doBurst, doFlush: (*player).doFlush,
 	doFetch: (*player).doFetch, doFollow: (*player).doFollow, doGet: (*player).doGet, doQuery: (*player).doQuery, doTagged: (*player).doTagged, doAt: (*player).doAt,
 	doCommit: (*player).doCommit, doOffsets: (*player).doOffsets, doTopic: (*player).doTopic,
+	doDelay: (*player).doDelayed, doCancel: (*player).doCancelled, doLater: (*player).doLater,
 	doWriteback: (*player).doWriteback, doPass: (*player).doPass, doExpire: (*player).doExpire,
 }
 
@@ -138,7 +144,7 @@ func (p *player) step(st step) {
 		p.writeFault(rng)
 	case doFull:
 		p.on.disk.SetCapacity(p.on.disk.Used() + int64(rng.IntN(8))*crashdisk.PageSize)
-		p.faulty, p.hurt = true, true
+		p.faulty, p.hurt, p.everHurt = true, true, true
 		p.say("the disk is full")
 	case doHeal:
 		p.heal()
@@ -204,7 +210,15 @@ func (p *player) setTrap(rng *rand.Rand) {
 //
 // A kill leaves the memory of one moment: the operation that sprang the trap
 // stands still until everything else does, and then the clone is taken.
+//
+// Nothing must be delivered meanwhile: somebody who stands still in mid-delivery
+// holds the append lock, and synctest takes nobody for waiting who waits for a lock.
 func (p *player) perform(do func()) bool {
+	if p.waits && p.trap != nil && p.trap.kill {
+		if synctest.Wait(); p.sprung() {
+			return false
+		}
+	}
 	done := make(chan any, 1)
 	go func() {
 		defer func() {
@@ -335,6 +349,10 @@ func (p *player) open(rng *rand.Rand) {
 		o.TimeIndex.Stretch = 512
 	}
 	p.expireOptions(&o)
+	o.Delay.Levels = "1s 2s 3s"
+	if p.waits {
+		o.Events.Recovered = func(r store.Recovery) { p.recovered(r.End) }
+	}
 	o.WritePath, o.PoolBuffers = store.WritePath(rng.IntN(3)), rng.IntN(4)
 	// Beside the appends, and interrupted anywhere: it must not show.
 	o.Warmup.Mode = []warmup.Mode{warmup.Default, warmup.Off, warmup.Touch, warmup.Populate}[rng.IntN(4)]
@@ -343,6 +361,7 @@ func (p *player) open(rng *rand.Rand) {
 	}
 	p.flushes, p.writes = p.on.disk.Failed(crashdisk.OpFlush), p.failedWrites()
 	p.hurt = p.faulty
+	p.everHurt = p.everHurt || p.hurt
 	var s *store.Store
 	var err error
 	on := p.on
@@ -362,7 +381,11 @@ func (p *player) open(rng *rand.Rand) {
 		return
 	}
 	p.say("  it was a %v: %+v", s.Stats().Recovery.Kind, s.Stats().Recovery)
-	if p.perform(p.verify) {
+	verify := p.verify
+	if p.waits {
+		verify = p.verifyDelays
+	}
+	if p.perform(verify) {
 		p.afterCut, p.unmarked = false, false
 		p.rebuilds = false
 		p.rebuilds = p.drops()
@@ -419,6 +442,7 @@ func (p *player) rest() {
 		require.ErrorIs(p.t, p.s.Err(), store.ErrPoisoned, "a commit failed")
 	}
 	p.watermarks()
+	p.restDelays()
 }
 
 // failedWrites is how many writes to the log failed.
@@ -428,7 +452,7 @@ func (p *player) failedWrites() int {
 
 // writeFault has a write to the log fail, or memory refused or not locked.
 func (p *player) writeFault(rng *rand.Rand) {
-	p.faulty, p.hurt = true, true
+	p.faulty, p.hurt, p.everHurt = true, true, true
 	f := randomFault(rng)
 	f.Kind = crashdisk.AnyKind
 	f.Op = []crashdisk.Op{
@@ -439,7 +463,7 @@ func (p *player) writeFault(rng *rand.Rand) {
 }
 
 func (p *player) fault(rng *rand.Rand) {
-	p.faulty, p.hurt = true, true
+	p.faulty, p.hurt, p.everHurt = true, true, true
 	f := randomFault(rng)
 	if rng.IntN(10) == 0 {
 		p.say("fault: metadata, after %d, stays %v", f.After, f.Stays)
@@ -517,6 +541,7 @@ func (p *player) finish() {
 		return
 	}
 	p.open(rng)
+	p.finishDelays()
 	p.end(doClose, rng)
 	require.Empty(p.t, p.on.disk.Unreserved(), "pages without blocks")
 }

@@ -47,6 +47,9 @@ const (
 	doRest      verb = "rest" // until everything in the background is done
 	doPass      verb = "pass" // time passes: what runs by the clock, runs
 	doExpire    verb = "expire"
+	doDelay     verb = "delay"  // a message for later
+	doCancel    verb = "cancel" // one of these
+	doLater     verb = "later"  // so much time passes that some are delivered
 	doClose     verb = "close"
 	doKill      verb = "kill"
 	doCut       verb = "cut"
@@ -105,6 +108,9 @@ var (
 		doAppend: 60, doBatch: 8, doBurst: 4, doFlush: 5, doFetch: 6, doFollow: 3, doGet: 3, doQuery: 3, doTagged: 3, doAt: 3,
 		doCommit: 6, doOffsets: 2, doTopic: 1, doWriteback: 6, doRest: 8, doPass: 8, doExpire: 4,
 	})
+	delayVerbs = weighted(map[verb]int{
+		doDelay: 30, doAppend: 8, doBatch: 2, doCancel: 8, doLater: 10, doFlush: 5, doOffsets: 2, doWriteback: 5, doRest: 6, doPass: 6,
+	})
 	endVerbs = weighted(map[verb]int{doClose: 3, doKill: 3, doCut: 6})
 )
 
@@ -114,9 +120,24 @@ type kind int
 const (
 	powerCuts kind = iota
 	withFaults
+	// Messages for later, with and without faults.
+	delays
+	delayFaults
 )
 
-func (k kind) String() string { return [...]string{"power cuts", "faults"}[k] }
+func (k kind) String() string {
+	return [...]string{"power cuts", "faults", "delays", "delays and faults"}[k]
+}
+
+func (k kind) faults() bool { return k == withFaults || k == delayFaults }
+
+// verbs are those that a history of the kind draws from.
+func (k kind) verbs() []verb {
+	if k >= delays {
+		return delayVerbs
+	}
+	return useVerbs
+}
 
 // newScript draws a history. The same seed gives the same one.
 func newScript(k kind, seed uint64) script {
@@ -124,14 +145,14 @@ func newScript(k kind, seed uint64) script {
 	var sc script
 	add := func(do verb) { sc = append(sc, step{do, rng.Uint32()}) }
 	for range 2 + rng.IntN(4) {
-		if k == withFaults && rng.IntN(4) == 0 {
+		if k.faults() && rng.IntN(4) == 0 {
 			add([]verb{doFault, doFault, doFull, doWriteFault}[rng.IntN(4)])
 		}
 		if rng.IntN(4) == 0 {
 			add(doTrap)
 		}
 		add(doOpen)
-		if k == withFaults && rng.IntN(8) > 0 {
+		if k.faults() && rng.IntN(8) > 0 {
 			add(doHeal) // what was for the opening; a store that did not open gets another try
 			add(doOpen)
 		}
@@ -139,10 +160,10 @@ func newScript(k kind, seed uint64) script {
 			add(doTrap)
 		}
 		for range rng.IntN(30) {
-			if k == withFaults && rng.IntN(12) == 0 {
+			if k.faults() && rng.IntN(12) == 0 {
 				add([]verb{doFault, doFault, doFault, doWriteFault, doFull, doHeal}[rng.IntN(6)])
 			}
-			add(useVerbs[rng.IntN(len(useVerbs))])
+			add(k.verbs()[rng.IntN(len(k.verbs()))])
 		}
 		if rng.IntN(3) == 0 {
 			add(doTrap)
