@@ -329,7 +329,7 @@ func (p *player) open(rng *rand.Rand) {
 	}
 	if p.sizes[0] == 0 {
 		p.sizes = [2]int64{int64(4+4*rng.IntN(5)) << 10, []int64{80, queueFileSize, 2000}[rng.IntN(3)]}
-		p.plain = rng.IntN(4) == 0
+		p.plain = rng.IntN(2) == 0
 		p.checks = rng.IntN(3)
 	}
 	o.FileSize, o.QueueFileSize, o.Index = p.sizes[0], p.sizes[1], smallIndex
