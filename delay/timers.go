@@ -4,12 +4,12 @@
 package delay
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
 	"strconv"
 
+	"github.com/stelelog/stele/internal/brokerconfig"
 	"github.com/stelelog/stele/message"
 )
 
@@ -36,20 +36,14 @@ type BrokerProgress struct {
 	Read int64 // milliseconds since the Unix epoch
 }
 
-// DecodeTimerCheck reads what a broker keeps in config/timercheck
-// (TimerCheckpoint.java): up to when it has delivered, at byte 0, and up to which
-// queue offset it has taken over the timer queue, at byte 16. What is too short,
-// or negative, covers nothing.
-func DecodeTimerCheck(b []byte) (p BrokerProgress) {
-	if len(b) < 24 {
-		return p
-	}
-	p.Read = int64(binary.BigEndian.Uint64(b))
-	p.Next = message.QueueOffset(binary.BigEndian.Uint64(b[16:]))
-	if p.Read < 0 || p.Next < 0 {
+// ReadTimerCheck is the progress that the bytes of config/timercheck tell of. What
+// is malformed covers nothing: messages come twice then.
+func ReadTimerCheck(b []byte) BrokerProgress {
+	t, err := brokerconfig.DecodeTimerCheck(b)
+	if err != nil {
 		return BrokerProgress{}
 	}
-	return p
+	return BrokerProgress{Next: message.QueueOffset(t.Next), Read: t.Read}
 }
 
 func (p BrokerProgress) settled(t Timer) bool { return t.At < p.Next && t.Due < p.Read }

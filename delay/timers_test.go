@@ -231,7 +231,7 @@ func FuzzTimers(f *testing.F) {
 	}
 	f.Add([]byte("TIMER_OUT_MS\x01x"), []byte{}, int64(1<<62))
 	f.Fuzz(func(t *testing.T, block, more []byte, at int64) {
-		x := NewTimers(TimerProgress{}, DecodeTimerCheck(more))
+		x := NewTimers(TimerProgress{}, ReadTimerCheck(more))
 		first := timer(7)
 		_ = x.Add(0, first)
 		m := &message.Message{Topic: message.TimerTopic, Properties: message.PropertiesFromEncoded(block)}
@@ -250,14 +250,4 @@ func FuzzTimers(f *testing.F) {
 		require.Zero(t, n)
 		require.Zero(t, x.Pending())
 	})
-}
-
-func TestDecodeTimerCheck(t *testing.T) {
-	// The start of what RocketMQ wrote, after 13 messages.
-	b := []byte("\x00\x00\x01\xa2\x03\x74\x21\x00\x00\x00\x00\x00\x00\x00\x02\xb8\x00\x00\x00\x00\x00\x00\x00\x0d")
-	require.Equal(t, BrokerProgress{Next: 13, Read: 0x1a203742100}, DecodeTimerCheck(b))
-	require.Zero(t, DecodeTimerCheck(b[:23]))
-	require.Zero(t, DecodeTimerCheck(nil))
-	b[0] = 0x80
-	require.Zero(t, DecodeTimerCheck(b))
 }

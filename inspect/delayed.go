@@ -104,11 +104,11 @@ func (d *Dir) brokerLevels() map[int32]int64 {
 }
 
 func (d *Dir) brokerTimers() delay.BrokerProgress {
-	b, err := os.ReadFile(filepath.Join(d.path, layout.Config, layout.TimerCheck))
+	b, err := os.ReadFile(filepath.Join(d.path, layout.Config, brokerconfig.TimerCheckFile))
 	if err != nil {
 		return delay.BrokerProgress{}
 	}
-	return delay.DecodeTimerCheck(b)
+	return delay.ReadTimerCheck(b)
 }
 
 // walk is Queue for a queue that may be missing, or end before from.

@@ -4,7 +4,6 @@
 package store_test
 
 import (
-	"encoding/binary"
 	"fmt"
 	"strings"
 	"syscall"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/stelelog/stele/internal/brokerconfig"
 	"github.com/stelelog/stele/internal/crashdisk"
 	"github.com/stelelog/stele/message"
 	"github.com/stelelog/stele/store"
@@ -248,9 +248,7 @@ func TestDelayBrokerProgress(t *testing.T) {
 		require.NoError(t, l.s.Close())
 		pass(time.Minute)
 		l.on = next
-		check := make([]byte, 4096)
-		binary.BigEndian.PutUint64(check, uint64(now+2500))
-		binary.BigEndian.PutUint64(check[16:], 3)
+		check := brokerconfig.TimerCheck{Read: now + 2500, Next: 3}.Encode()
 		require.NoError(t, l.on.disk.MkdirAll(root+"/config"))
 		require.NoError(t, l.on.disk.WriteFile(root+"/config/timercheck", check))
 		require.NoError(t, l.on.disk.WriteFile(root+"/config/delayOffset.json", []byte(`{"offsetTable":{1:2,9:5,0:7`)))
@@ -313,5 +311,44 @@ func TestDelayPoisoned(t *testing.T) {
 		l.on = next
 		l.open()
 		require.Equal(t, []string{"x"}, in(t, l.s, "t"))
+	})
+}
+
+// What a broker is told about timers, and what Stele makes of it itself.
+func TestDelayExport(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLife(t, func(o *store.Options) { o.Flush, o.OffsetInterval = store.FlushSync, time.Second })
+		dir := t.TempDir()
+		export := func() (c brokerconfig.TimerCheck, ok bool) {
+			require.NoError(t, l.s.ExportConfig(dir))
+			c, ok, err := brokerconfig.ReadTimerCheck(dir)
+			require.NoError(t, err)
+			return c, ok
+		}
+		_, ok := export()
+		require.False(t, ok, "nothing ever waited")
+		begin := time.Now().UnixMilli()
+		for _, in := range []time.Duration{time.Second, time.Minute, 2 * time.Second, 3 * time.Second} {
+			put(t, l.s, delayedAt("t", 0, in.String(), in))
+		}
+		pass(10 * time.Second)
+		c, ok := export()
+		require.True(t, ok)
+		require.Equal(t, brokerconfig.TimerCheck{Read: begin + 10_000, Next: 1, MasterNext: 1, Timestamp: begin + 10_000, Counter: 1}, c)
+		pass(80 * time.Second)
+		c, _ = export()
+		require.Equal(t, brokerconfig.TimerCheck{Read: begin + 90_000, Next: 4, MasterNext: 4, Timestamp: begin + 90_000, Counter: 2}, c)
+
+		// A broker's own index goes on from where it is.
+		require.NoError(t, l.on.disk.MkdirAll(root+"/timerlog"))
+		require.NoError(t, brokerconfig.WriteTimerCheck(dir, brokerconfig.TimerCheck{Read: 5, LogFlushed: 52, Next: 2, MasterNext: 3}))
+		c, _ = export()
+		require.Equal(t, brokerconfig.TimerCheck{Read: begin + 90_000, LogFlushed: 52, Next: 2, MasterNext: 3, Timestamp: begin + 90_000, Counter: 1}, c)
+		// One that has taken over more is further.
+		further := brokerconfig.TimerCheck{Read: 5, LogFlushed: 52, Next: 5, MasterNext: 5}
+		require.NoError(t, brokerconfig.WriteTimerCheck(dir, further))
+		c, _ = export()
+		require.Equal(t, further, c)
 	})
 }

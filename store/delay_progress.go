@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"path/filepath"
 	"strconv"
@@ -78,11 +79,11 @@ func (s *Store) brokerLevels() map[int32]int64 {
 // brokerTimers reads a broker's progress with the timer queue. A file that can't
 // be read is as good as none.
 func (s *Store) brokerTimers() delay.BrokerProgress {
-	b, err := s.o.Disk.ReadFile(filepath.Join(s.path(layout.Config), layout.TimerCheck))
+	b, err := s.o.Disk.ReadFile(filepath.Join(s.path(layout.Config), brokerconfig.TimerCheckFile))
 	if err != nil {
 		return delay.BrokerProgress{}
 	}
-	return delay.DecodeTimerCheck(b)
+	return delay.ReadTimerCheck(b)
 }
 
 // findDelivered settles what was delivered before the last crash and is not in
@@ -220,4 +221,36 @@ func (s *Store) firstUndelivered() (off message.Offset, ok bool) {
 		}
 	}
 	return off, ok
+}
+
+// timerLogDir is where a broker indexes the timer queue.
+const timerLogDir = "timerlog"
+
+// exportTimers writes how far the timer queue has come into config/timercheck of a
+// broker, which otherwise delivers all of it again. What a broker's own index has
+// taken over stays so: from that it goes on, and skips what is due before Read.
+func (s *Store) exportTimers(dir string) error {
+	t, ok, err := s.meta.Timers()
+	if err != nil || !ok || t.Next == 0 {
+		return metaError(err)
+	}
+	old, _, err := brokerconfig.ReadTimerCheck(dir)
+	if err != nil && !errors.Is(err, brokerconfig.ErrMalformed) {
+		return err
+	}
+	if old.Next > int64(t.Next) {
+		return nil // a broker was here since, and is further
+	}
+	now := s.o.Clock().UnixMilli()
+	read := now
+	if t.Low < t.Next {
+		read = min(now, t.Due)
+	}
+	c := old
+	c.Read = max(c.Read, read)
+	if _, err := s.o.Disk.List(s.path(timerLogDir)); errors.Is(err, fs.ErrNotExist) {
+		c.LogFlushed, c.Next, c.MasterNext = 0, int64(t.Low), int64(t.Low)
+	}
+	c.Timestamp, c.Counter = now, c.Counter+1
+	return brokerconfig.WriteTimerCheck(dir, c)
 }

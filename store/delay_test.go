@@ -309,3 +309,62 @@ func TestCancelMessage(t *testing.T) {
 		want(kept.ID(), store.CancelTooLate)
 	})
 }
+
+// Records of somebody else's that make no sense are reported and passed over; the
+// messages around them are delivered.
+func TestDelayMalformedRecords(t *testing.T) {
+	t.Parallel()
+	with := func(topic string, pairs ...string) *message.Message {
+		return &message.Message{Topic: topic, Body: []byte("malformed"), Properties: message.NewProperties(pairs...)}
+	}
+	real := []string{message.PropertyRealTopic, "t", message.PropertyRealQueueID, "0"}
+	out := func(pairs ...string) []string { return append(pairs, message.PropertyTimerOutMS, "1000") }
+	batch := with(message.TimerTopic, out(real...)...)
+	batch.Properties.Set(message.PropertyRealQueueID, "99999999999")
+	bad := []*message.Message{
+		with(message.TimerTopic), with(message.TimerTopic, real...), with(message.TimerTopic, append(real, message.PropertyTimerOutMS, "x")...),
+		with(message.TimerTopic, out()...), with(message.TimerTopic, out(message.PropertyRealTopic, "a/b", message.PropertyRealQueueID, "0")...),
+		with(message.TimerTopic, out(message.PropertyRealTopic, message.TimerTopic, message.PropertyRealQueueID, "0")...), batch,
+		with(message.TimerTopic, append(out(real...), message.PropertyCancel, "-5")...),
+		with(message.DelayTopic), with(message.DelayTopic, message.PropertyDelayLevel, "1"),
+		with(message.DelayTopic, message.PropertyDelayLevel, "1", message.PropertyRealTopic, message.DelayTopic, message.PropertyRealQueueID, "0"),
+		with(message.DelayTopic, message.PropertyDelayLevel, "1", message.PropertyRealTopic, "t", message.PropertyRealQueueID, "x"),
+	}
+	synctest.Test(t, func(t *testing.T) {
+		disk, meta := crashdisk.New(), vfs.NewMem()
+		var reported []error
+		change := func(o *store.Options) {
+			o.MetaFS, o.Delay.Off = meta, true
+			o.Events.Undelivered = func(_ message.Offset, reason error) { reported = append(reported, reason) }
+		}
+		s := openStore(t, disk, change)
+		put(t, s, with(message.TimerTopic, out(real...)...))
+		for _, m := range bad {
+			put(t, s, m)
+		}
+		// The level of the queue counts, whatever the record says about one.
+		for _, level := range []string{"", "0", "-3", "77"} {
+			m := with(message.DelayTopic, real...)
+			if m.Body = []byte("level " + level); level != "" {
+				m.Properties.Set(message.PropertyDelayLevel, level)
+			}
+			put(t, s, m)
+		}
+		put(t, s, with(message.TimerTopic, out(real...)...))
+		require.NoError(t, s.Close())
+		s = openStore(t, disk, change, func(o *store.Options) { o.Delay.Off = false })
+		pass(3 * time.Hour)
+		require.Len(t, reported, len(bad))
+		require.EqualValues(t, len(bad), s.Stats().Delay.Skipped)
+		got := in(t, s, "t")
+		require.Len(t, got, 6)
+		require.ElementsMatch(t, []string{"malformed", "malformed", "level ", "level 0", "level -3", "level 77"}, got)
+		require.Zero(t, s.Stats().Delay.Timers)
+		require.NoError(t, s.Close())
+		n := len(reported)
+		s = openStore(t, disk, change, func(o *store.Options) { o.Delay.Off = false })
+		pass(3 * time.Hour)
+		require.Len(t, reported, n, "once")
+		require.Len(t, in(t, s, "t"), 6)
+	})
+}

@@ -83,8 +83,8 @@ func mergeTopics(declared []topicmeta.Topic, queues []*consumequeue.Queue) []top
 	return all
 }
 
-// ExportConfig writes topics.json, consumerOffset.json and delayOffset.json for
-// a broker into dir; see topicmeta.Store.ExportDir. Topics that were never
+// ExportConfig writes topics.json, consumerOffset.json, delayOffset.json and, when
+// messages have waited for a time of their own, timercheck for a broker into dir; see topicmeta.Store.ExportDir. Topics that were never
 // declared are written with as many queues as they have: a broker does not
 // serve a topic that its file doesn't name.
 func (s *Store) ExportConfig(dir string) error {
@@ -92,5 +92,8 @@ func (s *Store) ExportConfig(dir string) error {
 	if err != nil {
 		return err
 	}
-	return s.meta.ExportDir(dir, topics...)
+	if err := s.meta.ExportDir(dir, topics...); err != nil {
+		return err
+	}
+	return s.exportTimers(dir)
 }

@@ -55,11 +55,11 @@ given; nothing is deleted.`
 
 func (a *app) configExportCommand() *cobra.Command {
 	var config string
-	cmd := a.command("export DIR [flags]", "Write topics.json, consumerOffset.json and delayOffset.json", cobra.ExactArgs(1), func(args []string) error {
+	cmd := a.command("export DIR [flags]", "Write topics.json, consumerOffset.json, delayOffset.json and timercheck", cobra.ExactArgs(1), func(args []string) error {
 		return withStore(args[0], func(s *store.Store) error { return s.ExportConfig(configDir(args[0], config)) })
 	})
 	cmd.Long = `Export writes the files in the form that a broker reads, and keeps those that were
-there as .bak, as a broker does. A topic that only has queues is written with as
+there as .bak, as a broker does (but for timercheck, which has none). A topic that only has queues is written with as
 many as it has. The broker must not be running.`
 	cmd.Example = example("storectl config export ./data\nstorectl config export ./data --config ./config-for-broker")
 	configFlag(cmd, &config)

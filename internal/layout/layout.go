@@ -34,10 +34,9 @@ const (
 	Abort             = "abort"
 	Lock              = "lock"
 	Config            = "config"
-	TimerCheck        = "timercheck" // in Config: a broker's progress with timers
-	Stele             = "stele"      // what Stele adds
-	Meta              = "meta"       // in Stele: the Pebble metadata
-	IndexNote         = "index"      // in Stele: that the key index is whole
+	Stele             = "stele" // what Stele adds
+	Meta              = "meta"  // in Stele: the Pebble metadata
+	IndexNote         = "index" // in Stele: that the key index is whole
 )
 
 var (
