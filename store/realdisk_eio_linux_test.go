@@ -61,8 +61,9 @@ func TestFuseFailures(t *testing.T) {
 				l.flushed(s.Stats().Appended, fusefs.Now())
 				require.NoError(t, s.WaitDispatched(context.Background(), s.Stats().Appended))
 
-				f.fault.Err = syscall.EIO
-				cause := provoke(t, r, f.fault, s, l, poisoned)
+				fault := f.fault
+				fault.Err = syscall.EIO
+				cause := provoke(t, r, fault, s, l, poisoned)
 				require.ErrorIs(t, cause, store.ErrPoisoned)
 				require.ErrorIs(t, cause, syscall.EIO)
 				requireRefused(t, s, cause)
