@@ -176,6 +176,8 @@ func (p *player) verify() {
 		p.on.disk.ClearFaults()
 		p.blind = false
 	}
+	// See drops: what a queue whose messages expired loses, the log can't give back.
+	p.forgot = p.forgot || p.rebuilds
 	left := p.compare(p.t, p.s, p.holed)
 	p.say("  %d of %d messages, to %d; acknowledged was %d", len(left.entries), len(p.entries), left.acked, p.acked)
 	if !p.rebuilds && !p.hurt && !p.holed {
