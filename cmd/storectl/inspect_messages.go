@@ -15,18 +15,14 @@ import (
 )
 
 type messagesFlags struct {
-	format       *format
-	filter       inspect.Filter
-	from, to     size
-	since, until moment
-	tags         tagFlag
-	body, plain  bool
-	logDir       string
+	format      *format
+	filter      filterFlags
+	body, plain bool
+	logDir      string
 }
 
 func (a *app) inspectMessagesCommand() *cobra.Command {
 	var f messagesFlags
-	f.since.now, f.until.now = a.now, a.now
 	cmd := a.command("messages DIR [flags]", "List the messages in the commit log", cobra.ExactArgs(1),
 		func(args []string) error { return a.inspectMessages(args[0], &f) })
 	cmd.Long = `Messages lists the messages of a store in the order of its commit log.
@@ -42,17 +38,7 @@ different flags, all must fit.`
 		storectl inspect messages /data/store --tag 'paid || refunded' --until 2026-11-22T14:00:00Z
 		storectl inspect messages /data/store --key order-17 --body -o ndjson
 		storectl inspect messages /data/store --from 1GiB --limit 10`)
-	fl := cmd.Flags()
-	fl.StringArrayVar(&f.filter.Topics, "topic", nil, "only this `TOPIC`, or those that match a pattern like 'order*' (can be repeated)")
-	fl.Int32SliceVar(&f.filter.Queues, "queue", nil, "only this `QUEUE` id (can be repeated)")
-	fl.Lookup("queue").DefValue = "" // pflag would show []
-	tagsFlag(cmd, &f.tags)
-	fl.StringArrayVar(&f.filter.Keys, "key", nil, "only messages with this `KEY` (can be repeated)")
-	fl.Var(&f.from, "from", "only records that begin at or behind this physical offset")
-	fl.Var(&f.to, "to", "only records that begin before this physical offset")
-	fl.Var(&f.since, "since", "only messages stored at or after this time: RFC 3339, or a duration before now like 90m or 7d")
-	fl.Var(&f.until, "until", "only messages stored before this time")
-	fl.Int64Var(&f.filter.Limit, "limit", 0, "stop after `N` messages (0: no limit)")
+	a.filterFlags(cmd, &f.filter)
 	bodyFlags(cmd, &f.body, &f.plain)
 	commitLogFlag(cmd, &f.logDir)
 	f.format = formatFlag(cmd)
@@ -87,15 +73,11 @@ func bodyOf(stored, plain bool, f format) (inspect.Body, error) {
 }
 
 func (a *app) inspectMessages(dir string, f *messagesFlags) error {
-	filter := f.filter
-	filter.From, filter.To = message.Offset(f.from), message.Offset(f.to)
-	filter.Tags = f.tags.filter().Tags()
-	filter.Since, filter.Until = f.since.ms, f.until.ms
-	if err := filter.Validate(); err != nil {
-		return usageError{err}
+	filter, err := f.filter.get()
+	if err != nil {
+		return err
 	}
 	it := messageItem{}
-	var err error
 	if it.Body, err = bodyOf(f.body, f.plain, *f.format); err != nil {
 		return err
 	}
