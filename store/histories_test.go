@@ -147,6 +147,10 @@ var knownScripts = []struct{ reason, text string }{
 		"open:8d409617 expire:522662ac offsets:4ceedd85 append:cf39f91b append:f05e2f12 flush:1b1cc13f trap:187b7b5d kill:855cb7ad open:98a8e7a8 trap:4691e2a6 writeback:7333a6a2 append:9f0d0a2e fault:68ddf7f pass:cbef4c19 kill:e768a80e open:34315da6 batch:49920b77 batch:a0224874 commit:d8ab4b0c append:9863a212 append:b355b63c append:4d1ea8c4 writefault:c1e0ab5d expire:8de995a7 close:5840649 trap:e03156bc open:dd2e4510 open:fdd533f1 append:5bc6ae8c batch:dd86dd4d append:e98c7264 append:faa3385d",
 	},
 	{
+		"without marks a commit that ended in the middle leaves a hole",
+		"full:be807731 open:6e274de0 heal:704efd9e open:c7ab9304 append:7b15c9c7 pass:273dda8e append:9b47475a append:b1c6d13b append:bbfd0abb append:c51746ff append:3cff3e67 batch:406e313b writefault:2b9274c batch:4550e14b kill:8f4319c7 rmstele:77c79188",
+	},
+	{
 		"without marks nothing behind a hole is given up, and the index knows what was in it",
 		"open:dfe815b0 trap:3d0b4957 append:cf096178 append:e288571c append:6d471f44 append:71d1540 append:73a9d0d5 batch:2910f89d pass:6bbf1c35 fault:6f8a2f11 open:6564976b heal:5072bcf0 append:c36764ee writeback:5c2f50d3 append:b322c82 fetch:159a9f9e burst:d39b11f append:3365c176 cut:19749ea0 rmstele:801d71a3 open:6dcf1fc6 trap:6430feb0 offsets:4f54ddb3 full:63ffb4da query:5a75060e append:86e13f7c append:aa56d9e2 append:5be0af1b",
 	},

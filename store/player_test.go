@@ -42,6 +42,7 @@ type player struct {
 
 	ledger
 	afterCut bool // the machine lost power and was not opened since
+	midWrite bool // some of what was being written may be there, and not its beginning; not opened since
 	unmarked bool // Stele's directory was taken away, and the store not opened since
 	rebuilds bool // something was done to the files that may cost a rebuild
 	dropped  bool // a flush failed
@@ -277,15 +278,18 @@ func (p *player) sprung() bool {
 // crash leaves the store as it is and goes on with what the crash left.
 func (p *player) crash(next *machine, was durable, kill bool) {
 	p.rebuilds = p.drops()
+	trapped := p.trap != nil && p.trap.next != nil
+	midWrite := !kill || p.o.WritePath != store.WriteMmap && (trapped || p.failedWrites() > p.writes)
 	p.leave()
 	p.on = next
 	p.on.heal() // it has the capacity of the other one
 	p.restore(was)
 	p.faulty, p.hurt, p.blind = false, false, false
 	p.afterCut = p.afterCut || !kill
+	p.midWrite = p.midWrite || midWrite
 	// Without marks nothing tells a torn tail from damage: everything that can
 	// still be read is kept.
-	p.holed = p.holed || p.unmarked && !kill
+	p.holed = p.holed || p.unmarked && midWrite
 }
 
 // drops reports whether a flush failed, or the queues may need a rebuild anyway.
@@ -386,7 +390,7 @@ func (p *player) open(rng *rand.Rand) {
 		verify = p.verifyDelays
 	}
 	if p.perform(verify) {
-		p.afterCut, p.unmarked = false, false
+		p.afterCut, p.midWrite, p.unmarked = false, false, false
 		p.rebuilds = false
 		p.rebuilds = p.drops()
 	}
@@ -524,7 +528,7 @@ func (p *player) remove(what verb) {
 		p.on = newMachine(p.on.disk, newMeta())
 		p.forgetMeta()
 		p.unmarked = true
-		p.holed = p.holed || p.afterCut
+		p.holed = p.holed || p.midWrite
 	}
 }
 
