@@ -51,11 +51,21 @@ const (
 //	body            string   with a Body that is UTF-8 text
 //	bodyBase64      string   with one that is not
 //
+// and with Exact, only where they say something:
+//
+//	preparedTransactionOffset  number   bytes, when it is not 0
+//	propertiesBase64           string   the block of properties as it is stored,
+//	                                    when the object above does not tell all of
+//	                                    it: a name that is stored twice, bytes that
+//	                                    are not UTF-8, or what is no pair
+//
 // Where a name is stored twice the last value counts, as for every reader of
 // RocketMQ's. Bytes of a topic or property that are not UTF-8 appear as U+FFFD.
 type Row struct {
 	*message.Message
 	Body Body
+	// Exact adds what the other fields can't tell, so that nothing is lost.
+	Exact bool
 }
 
 // MarshalJSON implements json.Marshaler.
@@ -86,7 +96,37 @@ func (r Row) AppendJSON(dst []byte) []byte {
 	if r.Body != BodyNone {
 		dst = appendBody(dst, r.bytes())
 	}
+	if r.Exact {
+		dst = appendExact(dst, m)
+	}
 	return append(dst, '}')
+}
+
+func appendExact(dst []byte, m *message.Message) []byte {
+	if m.PreparedTransactionOffset != 0 {
+		dst = appendInt(append(dst, `,"preparedTransactionOffset":`...), m.PreparedTransactionOffset)
+	}
+	if block := m.Properties.Encoded(); !plainPairs(block) {
+		dst = append(appendBase64(append(dst, `,"propertiesBase64":"`...), block), '"')
+	}
+	return dst
+}
+
+// plainPairs reports whether a block is nothing but pairs of UTF-8 text with
+// different names: then an object of strings tells all of it.
+func plainPairs(block []byte) bool {
+	if !utf8.Valid(block) {
+		return false
+	}
+	last := lastPairs(block)
+	for rest := block; len(rest) > 0; {
+		var name []byte
+		name, _, rest = cutPair(rest)
+		if name == nil || !last.is(name, rest) {
+			return false
+		}
+	}
+	return true
 }
 
 // bytes returns the body in the form that was asked for.

@@ -73,7 +73,7 @@ func (p *pending) recycle() {
 
 // Append writes m behind everything that was appended before and returns where
 // it went. m is only read, and nothing of it is kept. A BornTimestamp of 0
-// becomes the present, hosts that are not set become Options.StoreHost.
+// becomes the present (but for Options.Verbatim), hosts that are not set become Options.StoreHost.
 //
 // With FlushAsync the message is in the log's memory on return. With FlushSync
 // it is on disk, unless its WAIT property says not to wait. If ctx ends or
@@ -186,7 +186,7 @@ func (s *Store) encode(p *pending, m *message.Message) (*queueState, error) {
 		return nil, fmt.Errorf("topic %q: %w", m.Topic, ErrInnerBatch)
 	}
 	p.now = 0
-	if c.BornTimestamp == 0 {
+	if c.BornTimestamp == 0 && !s.o.Verbatim {
 		p.now = s.o.Clock().UnixMilli()
 		c.BornTimestamp = p.now
 	}

@@ -38,6 +38,9 @@ var (
 // milliseconds since the Unix epoch, negative when it is so long after the store
 // time; 0 when the message is delivered at once.
 func (s *Store) divert(c *message.Message) (due int64, err error) {
+	if s.o.Verbatim {
+		return 0, nil
+	}
 	if t := c.SysFlag.Transaction(); t != message.TransactionNone && t != message.TransactionCommit {
 		return 0, nil
 	}

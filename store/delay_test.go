@@ -368,3 +368,35 @@ func TestDelayMalformedRecords(t *testing.T) {
 		require.Len(t, in(t, s, "t"), 6)
 	})
 }
+
+// TestVerbatim stores what wishes to wait, and what waited, as it is, and
+// delivers nothing; the next opening does.
+func TestVerbatim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := crashdisk.New()
+		s := openStore(t, disk, func(o *store.Options) { o.Verbatim = true })
+		waits := msg(message.DelayTopic, 0, "waits")
+		waits.Properties = message.NewProperties(
+			message.PropertyDelayLevel, "1", message.PropertyRealTopic, "orders", message.PropertyRealQueueID, "3")
+		for _, m := range []*message.Message{
+			delayedBy("orders", 3, "wish", 3), delayedAt("orders", 3, "time", time.Hour), waits, msg(message.DelayTopic, 17, "no sense"),
+		} {
+			r := put(t, s, m)
+			require.Equal(t, m.Topic, r.Topic)
+			require.Equal(t, m.QueueID, r.QueueID)
+			require.Zero(t, r.DeliverAt)
+		}
+		pass(time.Minute)
+		all := fetchAll(t, s, "orders", 3)
+		require.Equal(t, []string{"wish", "time"}, bodies(all))
+		require.Zero(t, all[0].BornTimestamp)
+		level, ok := all[0].Properties.Get(message.PropertyDelayLevel)
+		require.True(t, ok)
+		require.Equal(t, "3", level)
+		require.NoError(t, s.Close())
+
+		s = openStore(t, disk)
+		pass(time.Minute)
+		require.Equal(t, []string{"wish", "time", "waits"}, bodies(fetchAll(t, s, "orders", 3)))
+	})
+}

@@ -127,6 +127,12 @@ type Options struct {
 	Index IndexOptions
 	// Topics says which topics an append may name.
 	Topics TopicPolicy
+	// Verbatim makes appends store each message as it is given, for a copy of what
+	// another log holds: properties that ask for a delay are kept and not heeded,
+	// the topics in which messages wait are topics like any others, and a
+	// BornTimestamp of 0 stays 0. Nothing is delivered while the store is open,
+	// as with Delay.Off.
+	Verbatim bool
 	// StoreHost is stored with each message that names no host of its own, and
 	// is part of message ids. The zero value means 127.0.0.1:10911.
 	StoreHost netip.AddrPort
@@ -208,6 +214,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.Retention.check(bad)
 	o.TimeIndex.check(bad)
 	o.Delay.withDefaults(bad)
+	o.Delay.Off = o.Delay.Off || o.Verbatim
 	if o.FlushTimeout == 0 {
 		o.FlushTimeout = DefaultFlushTimeout
 	}

@@ -35,6 +35,8 @@ const samples = "../../inspect/testdata"
 //	snapshot DIR                remember bytes and times of every file in DIR
 //	unchanged DIR               require that they are as they were
 //	emptydir DIR                require that there is nothing in it
+//	sameexport A B              require that two exports differ in nothing but what
+//	                            a store gives anew
 //
 // With UPDATE_SCRIPTS=1 in the environment, the expected output in the scripts is
 // replaced by what the commands printed: look at the difference before you keep
@@ -52,10 +54,11 @@ func TestScripts(t *testing.T) {
 			"unpack": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(unpack(filepath.Join(dir, args[0]+".tar.gz"), ts.MkAbs(".")))
 			},
-			"status":    scriptStatus,
-			"patch":     scriptPatch,
-			"snapshot":  scriptSnapshot,
-			"unchanged": scriptUnchanged,
+			"status":     scriptStatus,
+			"patch":      scriptPatch,
+			"snapshot":   scriptSnapshot,
+			"unchanged":  scriptUnchanged,
+			"sameexport": scriptSameExport,
 			"emptydir": func(ts *testscript.TestScript, _ bool, args []string) {
 				entries, err := os.ReadDir(ts.MkAbs(args[0]))
 				ts.Check(err)

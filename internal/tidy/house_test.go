@@ -61,6 +61,7 @@ var ours = house{
 		"inspect": 3,
 
 		"experiment": 4,
+		"transfer":   4,
 
 		"cmd/storectl": 5,
 
