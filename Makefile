@@ -4,7 +4,7 @@ GO      ?= go
 FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help test race lint fuzz torture planted bench demo check
+.PHONY: help test race lint fuzz torture planted interop bench demo check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ torture: ## random histories of a store with crashes and faults, until stopped
 
 planted: ## plant bugs and have the random histories catch them
 	bash .ci/run planted
+
+interop: ## let RocketMQ's own store and Stele share directories (needs a JDK and Maven)
+	bash .ci/run interop
 
 bench: ## run all benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...

@@ -62,6 +62,7 @@ var ours = house{
 
 		"experiment": 4,
 		"transfer":   4,
+		"interop":    4,
 
 		"cmd/storectl": 5,
 

@@ -1,0 +1,123 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package interop_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// askEnv asks for these tests: "1", or "require" where a machine without Maven
+// is a failure.
+const askEnv = "STELE_INTEROP"
+
+// errMissing is what a machine lacks.
+var errMissing = errors.New("not on this machine")
+
+// program is the built program: the arguments of java up to its main class.
+var program = sync.OnceValues(build)
+
+// javaProgram returns how to run the program, and skips the test where that is
+// not asked for or not possible.
+func javaProgram(t *testing.T) []string {
+	t.Helper()
+	ask := os.Getenv(askEnv)
+	if ask == "" {
+		t.Skipf("runs RocketMQ itself, by Maven and a JDK: set %s=1", askEnv)
+	}
+	args, err := program()
+	if errors.Is(err, errMissing) && ask != "require" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return args
+}
+
+// build compiles java/ into the cache of the checkout, unless it is there.
+func build() ([]string, error) {
+	for _, tool := range []string{"java", "javac", "mvn"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return nil, fmt.Errorf("the tests against RocketMQ need a JDK (11 or later) and Maven: %s is %w", tool, errMissing)
+		}
+	}
+	cache, err := filepath.Abs(filepath.Join("..", ".cache", "interop"))
+	if err != nil {
+		return nil, err
+	}
+	sum, err := sources("java")
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(cache, "build-"+sum)
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		if err := maven(cache, dir); err != nil {
+			return nil, err
+		}
+	} else if err != nil {
+		return nil, err
+	}
+	return []string{
+		// RocketMQ 5.3 unmaps files and looks at buffers by means that Java 17
+		// closes unless it is told.
+		"--add-opens", "java.base/sun.nio.ch=ALL-UNNAMED",
+		"--add-opens", "java.base/java.nio=ALL-UNNAMED",
+		"--add-opens", "java.base/jdk.internal.ref=ALL-UNNAMED",
+		"-Xmx256m", "-Xss512k", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData",
+		"-cp", filepath.Join(dir, "classes") + ":" + filepath.Join(dir, "lib", "*"),
+		"stele.interop.Main",
+	}, nil
+}
+
+// maven builds into a directory beside dir, which appears whole or not at all.
+func maven(cache, dir string) error {
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(cache, "building-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	out := filepath.Join(tmp, "out")
+	cmd := exec.Command("mvn", "-q", "-B", "-f", filepath.Join("java", "pom.xml"),
+		"-Dmaven.repo.local="+filepath.Join(cache, "m2"), "-Dinterop.build="+out,
+		"compile", "dependency:copy-dependencies")
+	if said, err := cmd.CombinedOutput(); err != nil {
+		if bytes.Contains(said, []byte("Could not transfer")) || bytes.Contains(said, []byte("offline")) {
+			return fmt.Errorf("RocketMQ's store is %w, and Maven can't fetch them:\n%s", errMissing, said)
+		}
+		return fmt.Errorf("building java/: %w\n%s", err, said)
+	}
+	if err := os.Rename(out, dir); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// sources is a name for what is in a directory.
+func sources(dir string) (string, error) {
+	sum := sha256.New()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if err == nil {
+			_, err = fmt.Fprintf(sum, "%s %d\n%s", path, len(content), content)
+		}
+		return err
+	})
+	return hex.EncodeToString(sum.Sum(nil)[:8]), err
+}

@@ -1,0 +1,311 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package stele.interop;
+
+import com.alibaba.fastjson2.JSONArray;
+import com.alibaba.fastjson2.JSONObject;
+import java.io.File;
+import java.io.IOException;
+import java.lang.reflect.Field;
+import java.lang.reflect.Method;
+import java.net.InetSocketAddress;
+import java.nio.ByteBuffer;
+import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
+import java.util.Base64;
+import java.util.TreeMap;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.locks.LockSupport;
+import java.util.function.Consumer;
+import org.apache.rocketmq.common.BoundaryType;
+import org.apache.rocketmq.common.BrokerConfig;
+import org.apache.rocketmq.common.SystemClock;
+import org.apache.rocketmq.common.message.MessageAccessor;
+import org.apache.rocketmq.common.message.MessageConst;
+import org.apache.rocketmq.common.message.MessageDecoder;
+import org.apache.rocketmq.common.message.MessageExt;
+import org.apache.rocketmq.common.message.MessageExtBatch;
+import org.apache.rocketmq.common.message.MessageExtBrokerInner;
+import org.apache.rocketmq.store.DefaultMessageStore;
+import org.apache.rocketmq.store.GetMessageResult;
+import org.apache.rocketmq.store.GetMessageStatus;
+import org.apache.rocketmq.store.PutMessageResult;
+import org.apache.rocketmq.store.QueryMessageResult;
+import org.apache.rocketmq.store.SelectMappedBufferResult;
+import org.apache.rocketmq.store.config.MessageStoreConfig;
+import org.apache.rocketmq.store.queue.ConsumeQueueInterface;
+import org.apache.rocketmq.store.queue.CqUnit;
+import org.apache.rocketmq.store.stats.BrokerStatsManager;
+
+/** One directory, opened by RocketMQ's DefaultMessageStore. */
+final class OpenStore {
+    private final DefaultMessageStore store;
+    private final Clock clock = new Clock();
+
+    /** The time that the store is told: the system's, unless a message says when it is stored. */
+    private static final class Clock extends SystemClock {
+        private volatile long fixed;
+
+        @Override
+        public long now() {
+            return fixed == 0 ? super.now() : fixed;
+        }
+    }
+
+    OpenStore(String dir, JSONObject c) throws IOException {
+        MessageStoreConfig config = new MessageStoreConfig();
+        config.setStorePathRootDir(dir);
+        config.setStorePathCommitLog(dir + File.separator + "commitlog");
+        config.setHaListenPort(0); // any that is free
+        config.setDiskMaxUsedSpaceRatio(95); // the disk of a test may be rather full
+        config.setCleanFileForciblyEnable(false);
+        config.setFileReservedTime(c.getIntValue("reservedHours", 72));
+        config.setFlushDiskType(c.getString("flush"));
+        config.setEnabledAppendPropCRC(c.getBooleanValue("propertyCRC"));
+        config.setForceVerifyPropCRC(c.getBooleanValue("verifyPropertyCRC"));
+        config.setTransientStorePoolEnable(c.getBooleanValue("pool"));
+        config.setTransientStorePoolSize(2);
+        if (c.getIntValue("fileSize") > 0) {
+            config.setMappedFileSizeCommitLog(c.getIntValue("fileSize"));
+        }
+        if (c.getIntValue("queueFileSize") > 0) {
+            config.setMappedFileSizeConsumeQueue(c.getIntValue("queueFileSize"));
+        }
+        if (c.getIntValue("slots") > 0) {
+            config.setMaxHashSlotNum(c.getIntValue("slots"));
+            config.setMaxIndexNum(c.getIntValue("entries"));
+        }
+        BrokerConfig broker = new BrokerConfig();
+        store = new DefaultMessageStore(config, new BrokerStatsManager(broker),
+            (topic, queue, offset, tags, time, bitmap, properties) -> { }, broker, new ConcurrentHashMap<>()) {
+            @Override
+            public SystemClock getSystemClock() {
+                return clock == null ? super.getSystemClock() : clock;
+            }
+        };
+    }
+
+    boolean open() throws Exception {
+        if (!store.load()) {
+            return false;
+        }
+        store.start();
+        return true;
+    }
+
+    long minOffset() {
+        return store.getMinPhyOffset();
+    }
+
+    long maxOffset() {
+        return store.getMaxPhyOffset();
+    }
+
+    /** Waits until all that was put is in its queue and in the index. */
+    void settle() {
+        while (store.dispatchBehindBytes() > 0) {
+            LockSupport.parkNanos(1_000_000);
+        }
+    }
+
+    JSONObject put(JSONObject spec) {
+        boolean batch = spec.getBooleanValue("batch");
+        MessageExtBrokerInner m = batch ? new MessageExtBatch() : new MessageExtBrokerInner();
+        m.setTopic(spec.getString("topic"));
+        m.setQueueId(spec.getIntValue("queueId"));
+        m.setFlag(spec.getIntValue("flag"));
+        m.setSysFlag(spec.getIntValue("sysFlag"));
+        m.setBornTimestamp(spec.getLongValue("bornTimestamp"));
+        m.setBornHost(host(spec.getString("bornHost")));
+        m.setStoreHost(host(spec.getString("storeHost")));
+        m.setReconsumeTimes(spec.getIntValue("reconsumeTimes"));
+        m.setPreparedTransactionOffset(spec.getLongValue("preparedTransactionOffset"));
+        m.setBody(Base64.getDecoder().decode(spec.getString("body")));
+        String properties = new String(Base64.getDecoder().decode(spec.getString("properties")), StandardCharsets.UTF_8);
+        MessageAccessor.setProperties(m, MessageDecoder.string2messageProperties(properties));
+        m.setPropertiesString(properties);
+        m.setTagsCode(MessageExtBrokerInner.tagsString2tagsCode(m.getTags()));
+
+        clock.fixed = spec.getLongValue("storeTimestamp");
+        PutMessageResult result = batch ? store.putMessages((MessageExtBatch) m) : store.putMessage(m);
+        clock.fixed = 0;
+
+        JSONObject reply = new JSONObject();
+        reply.put("status", result.getPutMessageStatus().toString());
+        if (result.getAppendMessageResult() != null) {
+            reply.put("append", result.getAppendMessageResult().getStatus().toString());
+            reply.put("physicalOffset", result.getAppendMessageResult().getWroteOffset());
+            reply.put("size", result.getAppendMessageResult().getWroteBytes());
+            reply.put("queueOffset", result.getAppendMessageResult().getLogicsOffset());
+            reply.put("storeTimestamp", result.getAppendMessageResult().getStoreTimestamp());
+            reply.put("msgId", result.getAppendMessageResult().getMsgId());
+        }
+        return reply;
+    }
+
+    /** Yields each queue with its bounds, and behind it each message that getMessage returns. */
+    void dump(Consumer<JSONObject> line) throws Exception {
+        for (String topic : new TreeMap<>(store.getConsumeQueueTable()).keySet()) {
+            for (ConsumeQueueInterface queue : new TreeMap<>(store.getConsumeQueueTable().get(topic)).values()) {
+                dumpQueue(topic, queue, line);
+            }
+        }
+    }
+
+    private void dumpQueue(String topic, ConsumeQueueInterface queue, Consumer<JSONObject> line) throws Exception {
+        int id = queue.getQueueId();
+        long min = store.getMinOffsetInQueue(topic, id);
+        long max = store.getMaxOffsetInQueue(topic, id);
+        JSONObject head = new JSONObject();
+        head.put("queue", true);
+        head.put("topic", topic);
+        head.put("queueId", id);
+        head.put("min", min);
+        head.put("max", max);
+        head.put("next", store.getMaxOffsetInQueue(topic, id, false));
+        line.accept(head);
+        for (long at = min; at < max; ) {
+            GetMessageResult got = store.getMessage("interop", topic, id, at, 32, null);
+            try {
+                if (got.getStatus() != GetMessageStatus.FOUND) {
+                    JSONObject reply = new JSONObject();
+                    reply.put("topic", topic);
+                    reply.put("queueId", id);
+                    reply.put("at", at);
+                    reply.put("status", got.getStatus().toString());
+                    line.accept(reply);
+                    if (got.getNextBeginOffset() <= at) {
+                        return;
+                    }
+                }
+                for (int i = 0; i < got.getMessageCount(); i++) {
+                    long offset = got.getMessageQueueOffset().get(i);
+                    JSONObject m = message(got.getMessageBufferList().get(i));
+                    CqUnit unit = queue.get(offset);
+                    m.put("at", offset);
+                    m.put("entryOffset", unit.getPos());
+                    m.put("entrySize", unit.getSize());
+                    m.put("tagsCode", unit.getTagsCode());
+                    line.accept(m);
+                }
+                at = got.getNextBeginOffset();
+            } finally {
+                got.release();
+            }
+        }
+    }
+
+    /** What RocketMQ's decoder, the client's, makes of a record. */
+    private static JSONObject message(ByteBuffer record) {
+        MessageExt m = MessageDecoder.decode(record.duplicate(), true, false);
+        MessageExt plain = MessageDecoder.decode(record.duplicate(), true, true);
+        JSONObject line = new JSONObject();
+        line.put("topic", m.getTopic());
+        line.put("queueId", m.getQueueId());
+        line.put("queueOffset", m.getQueueOffset());
+        line.put("physicalOffset", m.getCommitLogOffset());
+        line.put("size", m.getStoreSize());
+        line.put("flag", m.getFlag());
+        line.put("sysFlag", m.getSysFlag());
+        line.put("bodyCRC", m.getBodyCRC());
+        line.put("bornTimestamp", m.getBornTimestamp());
+        line.put("bornHost", host((InetSocketAddress) m.getBornHost()));
+        line.put("storeTimestamp", m.getStoreTimestamp());
+        line.put("storeHost", host((InetSocketAddress) m.getStoreHost()));
+        line.put("reconsumeTimes", m.getReconsumeTimes());
+        line.put("preparedTransactionOffset", m.getPreparedTransactionOffset());
+        line.put("body", Base64.getEncoder().encodeToString(m.getBody() == null ? new byte[0] : m.getBody()));
+        line.put("plain", Base64.getEncoder().encodeToString(plain.getBody() == null ? new byte[0] : plain.getBody()));
+        line.put("properties", m.getProperties() == null ? new TreeMap<>() : new TreeMap<>(m.getProperties()));
+        line.put("msgId", m.getMsgId());
+        return line;
+    }
+
+    /** The messages whose records begin at the given places; null where none does. */
+    JSONArray look(JSONArray offsets) {
+        JSONArray found = new JSONArray();
+        for (int i = 0; i < offsets.size(); i++) {
+            SelectMappedBufferResult record = store.selectOneMessageByOffset(offsets.getLongValue(i));
+            try {
+                found.add(record == null ? null : message(record.getByteBuffer()));
+            } finally {
+                if (record != null) {
+                    record.release();
+                }
+            }
+        }
+        return found;
+    }
+
+    private static InetSocketAddress host(String text) {
+        int colon = text.lastIndexOf(':');
+        return new InetSocketAddress(text.substring(0, colon).replace("[", "").replace("]", ""),
+            Integer.parseInt(text.substring(colon + 1)));
+    }
+
+    private static String host(InetSocketAddress host) {
+        return Base64.getEncoder().encodeToString(host.getAddress().getAddress()) + ":" + host.getPort();
+    }
+
+    /** The places of the messages that have a key, as a client that asks a broker gets them. */
+    JSONArray query(JSONObject request) throws Exception {
+        String topic = request.getString("topic");
+        String key = request.getString("key");
+        QueryMessageResult got = store.queryMessage(topic, key, request.getIntValue("max"),
+            request.getLongValue("begin"), request.getLongValue("end"));
+        JSONArray offsets = new JSONArray();
+        try {
+            for (ByteBuffer record : got.getMessageBufferList()) {
+                MessageExt m = MessageDecoder.decode(record, true, false);
+                String keys = m.getKeys() == null ? "" : m.getKeys();
+                // A broker compares hashes; the client looks at the message.
+                if (m.getTopic().equals(topic) && (Arrays.asList(keys.split(" ")).contains(key)
+                    || key.equals(m.getProperty(MessageConst.PROPERTY_UNIQ_CLIENT_MESSAGE_ID_KEYIDX)))) {
+                    offsets.add(m.getCommitLogOffset());
+                }
+            }
+        } finally {
+            got.release();
+        }
+        return offsets;
+    }
+
+    void times(JSONObject request, JSONObject reply) {
+        JSONArray lower = new JSONArray();
+        JSONArray upper = new JSONArray();
+        JSONArray times = request.getJSONArray("times");
+        for (int i = 0; i < times.size(); i++) {
+            String topic = request.getString("topic");
+            int queue = request.getIntValue("queueId");
+            lower.add(store.getOffsetInQueueByTime(topic, queue, times.getLongValue(i), BoundaryType.LOWER));
+            upper.add(store.getOffsetInQueueByTime(topic, queue, times.getLongValue(i), BoundaryType.UPPER));
+        }
+        reply.put("lower", lower);
+        reply.put("upper", upper);
+    }
+
+    /** Lets the services that delete files do one round, which they do by the clock otherwise. */
+    void expire() throws Exception {
+        Object log = service("cleanCommitLogService");
+        call(log, "executeDeleteFilesManually");
+        call(log, "run");
+        call(service("cleanConsumeQueueService"), "run");
+    }
+
+    private Object service(String name) throws ReflectiveOperationException {
+        Field field = DefaultMessageStore.class.getDeclaredField(name);
+        field.setAccessible(true);
+        return field.get(store);
+    }
+
+    private static void call(Object service, String name) throws ReflectiveOperationException {
+        Method method = service.getClass().getMethod(name);
+        method.setAccessible(true);
+        method.invoke(service);
+    }
+
+    void close() {
+        store.shutdown();
+    }
+}
