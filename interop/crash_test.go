@@ -69,6 +69,8 @@ func TestSteleKilled(t *testing.T) {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
+			// RocketMQ feeds its index again in one go: see OpenStore.settle.
+			l.slots, l.entries = 500, 4000
 			m := newMaker(t, 4, l)
 			specs := m.make(200)
 			putAndDie(t, dir, l, specs)
@@ -112,15 +114,16 @@ const diesEnv = "STELE_INTEROP_TEST_DIES"
 
 // job is what the child does.
 type job struct {
-	Dir    string
-	Layout string
-	Specs  []spec
+	Dir            string
+	Layout         string
+	Slots, Entries int
+	Specs          []spec
 }
 
 // putAndDie appends in another process, which is killed then.
 func putAndDie(t *testing.T, dir string, l layout, specs []spec) {
 	t.Helper()
-	text, err := json.Marshal(job{dir, l.name, specs})
+	text, err := json.Marshal(job{dir, l.name, l.slots, l.entries, specs})
 	require.NoError(t, err)
 	file := filepath.Join(t.TempDir(), "job")
 	require.NoError(t, os.WriteFile(file, text, 0o600))
@@ -152,6 +155,7 @@ func TestChild(t *testing.T) {
 	require.NoError(t, json.Unmarshal(text, &what))
 	for _, l := range []layout{tiny, small, sealed} {
 		if l.name == what.Layout {
+			l.slots, l.entries = what.Slots, what.Entries
 			open(t, what.Dir, l).put(what.Specs)
 		}
 	}
