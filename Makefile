@@ -4,7 +4,7 @@ GO      ?= go
 FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help test race lint fuzz torture planted interop bench demo check
+.PHONY: help test race lint fuzz torture planted interop bench demo man check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ bench: ## run all benchmarks
 
 demo: ## append, kill, recover, verify, fetch, follow: on a temporary store
 	$(GO) run ./cmd/storectl demo
+
+man: ## write the man pages to .cache/man/man1 (man -M .cache/man storectl)
+	$(GO) run ./cmd/storectl man .cache/man/man1
 
 check: ## everything that a change must pass (.ci/run)
 	bash .ci/run

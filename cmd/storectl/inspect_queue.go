@@ -24,6 +24,7 @@ func (a *app) inspectQueueCommand() *cobra.Command {
 	var f queueFlags
 	cmd := a.command("queue DIR TOPIC QUEUE [flags]", "List the entries of a consume queue", cobra.ExactArgs(3),
 		func(args []string) error { return a.inspectQueue(args[0], args[1], args[2], &f) })
+	cmd.ValidArgsFunction = completeNames(2)
 	cmd.Long = `Queue lists the entries of one consume queue, each with the message that it
 names. An entry whose message can't be read, or is another one, is reported on
 stderr as well, and the exit status is 1.`

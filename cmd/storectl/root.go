@@ -30,7 +30,8 @@ has a layout that is not supported, 130 interrupted.`,
 	}
 	root.AddCommand(a.demoCommand(), a.demoWriterCommand(), a.inspectCommand(), a.verifyCommand(), a.appendCommand(), a.fetchCommand(), a.queryCommand(),
 		a.exportCommand(), a.importCommand(),
-		a.topicCommand(), a.offsetsCommand(), a.configCommand(), a.retentionCommand(), a.benchCommand(), a.benchWriterCommand(), a.versionCommand())
+		a.topicCommand(), a.offsetsCommand(), a.configCommand(), a.retentionCommand(), a.benchCommand(), a.benchWriterCommand(), a.manCommand(), a.versionCommand())
+	completeQueueFlags(root)
 	return root
 }
 
@@ -48,14 +49,6 @@ func (a *app) command(use, short string, args cobra.PositionalArgs, do func(args
 			return do(args)
 		},
 	}
-}
-
-// completeDir completes the first argument to a directory.
-func completeDir(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	return nil, cobra.ShellCompDirectiveFilterDirs
 }
 
 // example indents the lines of an example as cobra prints the rest.

@@ -17,6 +17,7 @@ func (a *app) topicShowCommand() *cobra.Command {
 	cmd := a.command("show DIR TOPIC [flags]", "Show the queues of a topic", cobra.ExactArgs(2), func(args []string) error {
 		return a.topicShow(args[0], args[1], logDir, *f)
 	})
+	cmd.ValidArgsFunction = completeNames(1)
 	cmd.Long = `Show lists the queues of a topic: the offsets that they hold, how many messages
 these are, and when the first and the last of them was stored. It reads two
 messages of each queue, locks nothing, and shows no queue that never held one.`
