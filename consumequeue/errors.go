@@ -26,6 +26,12 @@ var (
 	// ErrNoStoreTime is returned by a search by time in a set without
 	// Options.StoreTime.
 	ErrNoStoreTime = errors.New("no store times")
+	// ErrInnerBatch is why a record whose body is a batch that the reader unwraps
+	// is in no queue: such records have batch consume queues of their own.
+	ErrInnerBatch = errors.New("inner batches are not supported")
+	// ErrGap says that a queue lacks the entries before a record: it does not fit
+	// the log.
+	ErrGap = errors.New("queue has a gap")
 )
 
 // EntryError says which entry of a queue is damaged. Cause tells how.

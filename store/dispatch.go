@@ -21,33 +21,29 @@ import (
 // again, then its goroutine follows the log. Its fields belong to whoever runs
 // it; what others may read goes through the Store.
 type dispatcher struct {
-	s   *Store
-	pos marks.Position
-	// last queue, since records come in runs.
-	topic string
-	id    int32
-	queue *consumequeue.Queue
+	s      *Store
+	pos    marks.Position
+	queues consumequeue.Feeder
 	// fed is how many of Store.derived have the record at hand already, entries
 	// how many it has in queues.
 	fed     int
 	entries int64
 }
 
-// errGap says that a queue lacks the entries before a record: it does not fit
-// the log.
-var errGap = errors.New("queue has a gap")
-
-// Why a record is put in no queue.
-var (
-	errTaken = errors.New("queue offset taken")
-	errFar   = errors.New("queue offset impossible")
-)
+// newDispatcher returns one that begins at a position.
+func (s *Store) newDispatcher(pos marks.Position) *dispatcher {
+	d := &dispatcher{s: s, pos: pos}
+	d.queues = consumequeue.Feeder{Set: s.queues, Levels: s.o.Delay.levels, Skip: d.skip}
+	return d
+}
 
 // record puts one record in its queue and in what else is derived from the log.
 // strict makes a gap an error; otherwise it is filled with blank entries, which
 // readers skip. After an error the position is still before the record.
 func (d *dispatcher) record(off message.Offset, m *message.Message, strict bool) error {
-	if err := d.place(off, m, strict); err != nil {
+	added, err := d.queues.Put(m, strict)
+	d.entries += added
+	if err != nil {
 		return err
 	}
 	if err := d.feed(m); err != nil {
@@ -59,98 +55,6 @@ func (d *dispatcher) record(off message.Offset, m *message.Message, strict bool)
 	d.pos.Last, d.pos.LastTime = off, m.StoreTimestamp
 	d.pos.Offset = off + message.Offset(m.Size)
 	return nil
-}
-
-func (d *dispatcher) place(off message.Offset, m *message.Message, strict bool) error {
-	if m.QueueStep() == 0 {
-		return nil // a half or rolled back transaction has no place in a queue
-	}
-	if m.SysFlag&message.InnerBatch != 0 {
-		d.skip(off, ErrInnerBatch)
-		return nil
-	}
-	q, err := d.queueOf(m)
-	if errors.Is(err, consumequeue.ErrBadName) {
-		d.skip(off, err)
-		return nil
-	}
-	if err != nil {
-		return err // a disk that fails, and not the record
-	}
-	e := consumequeue.EntryOf(m, d.s.o.Delay.levels)
-	before := q.Max()
-	if strict && before == 0 && m.QueueOffset > 0 {
-		// It may be that the queue begins here; then dispatching all of the
-		// log shows it.
-		return fmt.Errorf("topic %q, queue %d: %w: it is empty before offset %d", m.Topic, m.QueueID, errGap, m.QueueOffset)
-	}
-	// Also after an error: what was filled until then is not filled again.
-	defer func() { d.entries += int64(q.Max() - before) }()
-	res, err := q.Put(m.QueueOffset, e)
-	switch {
-	case errors.Is(err, consumequeue.ErrOffsetOutOfRange):
-		d.skip(off, err) // an absurd queue offset in a record of somebody else's
-		return nil
-	case err != nil:
-		return err
-	case res == consumequeue.Duplicate:
-		d.duplicate(q, m)
-	case res == consumequeue.Gap && strict:
-		return fmt.Errorf("topic %q, queue %d: %w: offset %d follows %d", m.Topic, m.QueueID, errGap, m.QueueOffset, before-1)
-	case res == consumequeue.Gap:
-		return d.fill(q, m, e)
-	}
-	return nil
-}
-
-// duplicate reports a record whose place in the queue another one has. The
-// queue keeps the first: consumers have seen it.
-func (d *dispatcher) duplicate(q *consumequeue.Queue, m *message.Message) {
-	e, err := q.EntryAt(m.QueueOffset)
-	if err == nil && e.Offset != m.PhysicalOffset {
-		d.skip(m.PhysicalOffset, fmt.Errorf("topic %q, queue %d, offset %d: %w: the record at %d has it",
-			m.Topic, m.QueueID, m.QueueOffset, errTaken, e.Offset))
-	}
-}
-
-// fill puts a record behind a gap, which becomes blank entries: the messages
-// that were there can't be read any more. Each of them took some of the log
-// behind the queue's last record, so a gap that is too large for that is none:
-// the record's own queue offset is damaged, and a queue would be filled with
-// blanks up to the end of the disk.
-func (d *dispatcher) fill(q *consumequeue.Queue, m *message.Message, e consumequeue.Entry) error {
-	last, _, ok, err := q.Last()
-	if err != nil {
-		return err
-	}
-	room := m.PhysicalOffset
-	if ok {
-		room -= last.End()
-	}
-	if gap := int64(m.QueueOffset - q.Max()); gap > int64(room)/message.MinRecordSize {
-		d.skip(m.PhysicalOffset, fmt.Errorf("topic %q, queue %d, offset %d: %w: it follows %d after %d bytes of log",
-			m.Topic, m.QueueID, m.QueueOffset, errFar, q.Max()-1, room))
-		return nil
-	}
-	if err := q.Fill(m.QueueOffset); err != nil {
-		return err
-	}
-	_, err = q.Put(m.QueueOffset, e)
-	return err
-}
-
-// queueOf returns the queue of a message. A topic that can't be the name of a
-// directory has none.
-func (d *dispatcher) queueOf(m *message.Message) (*consumequeue.Queue, error) {
-	if d.queue != nil && m.QueueID == d.id && m.Topic == d.topic {
-		return d.queue, nil
-	}
-	q, err := d.s.queues.GetOrCreate(m.Topic, m.QueueID)
-	if err != nil {
-		return nil, err
-	}
-	d.topic, d.id, d.queue = m.Topic, m.QueueID, q
-	return q, nil
 }
 
 func (d *dispatcher) skip(off message.Offset, why error) {

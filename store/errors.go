@@ -50,7 +50,7 @@ var (
 	// ErrInnerBatch is returned for a message whose flags say that its body is
 	// a batch that the reader unwraps. Such messages live in batch consume
 	// queues, which Stele does not write.
-	ErrInnerBatch = errors.New("inner batches are not supported")
+	ErrInnerBatch = consumequeue.ErrInnerBatch
 	// ErrNoTopic is returned for a topic that was not declared, when
 	// Options.Topics asks for that.
 	ErrNoTopic = errors.New("no such topic")

@@ -51,7 +51,7 @@ func (s *Store) recover(was past) (*dispatcher, error) {
 		return nil, err
 	}
 	d, found, err := s.replay(p)
-	if errors.Is(err, errGap) || errors.Is(err, errCount) {
+	if errors.Is(err, consumequeue.ErrGap) || errors.Is(err, errCount) {
 		// The queues lack something that the log has. What they say about
 		// messages that the log has no more is all that is kept.
 		s.o.Logger.Warn("queues do not fit the log, dispatching all of it again", "reason", err)
@@ -102,7 +102,7 @@ var errCount = errors.New("queues do not add up")
 
 // replay finds the end of the log and dispatches what lies behind p.from.
 func (s *Store) replay(p plan) (*dispatcher, commitlog.Recovery, error) {
-	d := &dispatcher{s: s, pos: p.from}
+	d := s.newDispatcher(p.from)
 	s.recovery.Kind, s.marked = p.kind, p.marked // for what is derived
 	if err := s.queues.Recover(p.from.Offset, p.trust, runtime.GOMAXPROCS(0)); err != nil {
 		return nil, commitlog.Recovery{}, err
@@ -116,7 +116,7 @@ func (s *Store) replay(p plan) (*dispatcher, commitlog.Recovery, error) {
 		return nil, commitlog.Recovery{}, errCount
 	}
 	if p.from.Offset > s.log.Min() && s.queueLacksFront() {
-		return nil, commitlog.Recovery{}, errGap
+		return nil, commitlog.Recovery{}, consumequeue.ErrGap
 	}
 	d.pos.Entries = entries
 	was := s.maxima()
