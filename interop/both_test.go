@@ -60,7 +60,7 @@ func TestSameBytes(t *testing.T) {
 func TestRounds(t *testing.T) {
 	j := sharedJVM(t)
 	t.Parallel()
-	for _, l := range []layout{tiny, small, sealed} {
+	for _, l := range []layout{tiny, small, sealed, pooled} {
 		for _, steleFirst := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s/stele first %v", l.name, steleFirst), func(t *testing.T) {
 				t.Parallel()
@@ -103,6 +103,34 @@ func TestRounds(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestDefaultSizes is about RocketMQ's own sizes: a GiB for a file of the log.
+func TestDefaultSizes(t *testing.T) {
+	j := sharedJVM(t)
+	t.Parallel()
+	dir := t.TempDir()
+	m := newMaker(t, 7, defaults)
+	specs := m.make(100)
+	s := openClean(t, dir, defaults, store.NewStore)
+	s.put(specs)
+	asked := s.answers()
+	s.close()
+	r := j.rocket(t, dir, defaults)
+	require.Empty(t, told(r.opened))
+	requireSameAnswers(t, asked, r.answers(asked))
+	more := m.make(50)
+	r.put(more)
+	r.close()
+	s = openClean(t, dir, defaults, store.CleanClose)
+	requireAsked(t, append(specs, more...), s.view().Log)
+	asked = s.answers()
+	s.close()
+	r = j.rocket(t, dir, defaults)
+	require.Empty(t, told(r.opened))
+	requireSameAnswers(t, asked, r.answers(asked))
+	r.close()
+	verify(t, dir)
 }
 
 // openClean opens a directory that was closed in order: nothing is wrong with it.

@@ -4,6 +4,7 @@
 package interop_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -89,4 +90,50 @@ func sameInBoth(t *testing.T, j *jvm, s *local, l layout) {
 	requireSameAnswers(t, asked, r.answers(asked))
 	r.close()
 	requireUnchanged(t, before, s.Dir())
+}
+
+// TestPastZero has RocketMQ begin a queue in the middle, which it fills up with
+// blank entries from the start of the file.
+func TestPastZero(t *testing.T) {
+	j := sharedJVM(t)
+	t.Parallel()
+	for _, begin := range []int64{1, 137, 100_000} {
+		for _, l := range []layout{tiny, small} {
+			t.Run(fmt.Sprintf("%s/%d", l.name, begin), func(t *testing.T) {
+				t.Parallel()
+				dir := t.TempDir()
+				m := newMaker(t, 8, l)
+				name := queueName{topics[0], 1}
+				r := j.rocket(t, dir, l)
+				r.call(nil, map[string]any{"op": "begin", "topic": name.Topic, "queueId": name.ID, "offset": begin}, nil)
+				r.put(m.make(150))
+				twin := filepath.Join(t.TempDir(), "twin")
+				require.NoError(t, os.CopyFS(twin, os.DirFS(dir)))
+				s := open(t, twin, l)
+				asked := s.answers()
+				require.Equal(t, begin, asked.view.Queues[name].Min)
+				requireSameAnswers(t, asked, r.answers(asked))
+				s.close()
+				r.close()
+
+				s = open(t, dir, l)
+				require.Equal(t, store.ForeignClean, s.Stats().Recovery.Kind)
+				require.Empty(t, s.Stats().Recovery.Damage)
+				s.put(m.make(50))
+				asked = s.answers()
+				require.Equal(t, begin, asked.view.Queues[name].Min)
+				s.close()
+				verify(t, dir)
+
+				r = j.rocket(t, dir, l)
+				require.Empty(t, told(r.opened))
+				got := r.viewFrom(asked.view.offsets(), true)
+				// RocketMQ takes blank entries for messages at the start of the log.
+				require.LessOrEqual(t, got.Queues[name].Min, begin)
+				got.Queues[name].Min = begin
+				requireSame(t, asked.view, got)
+				r.close()
+			})
+		}
+	}
 }

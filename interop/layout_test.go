@@ -26,6 +26,10 @@ type layout struct {
 var (
 	tiny  = layout{name: "tiny", fileSize: 16 << 10, queueFileSize: 40 * 20, slots: 16, entries: 48}
 	small = layout{name: "small", fileSize: 256 << 10, queueFileSize: 300 * 20, slots: 500, entries: 2000}
+	// pooled is small with buffers between messages and files, on both sides.
+	pooled = layout{name: "pooled", fileSize: 256 << 10, queueFileSize: 300 * 20, slots: 500, entries: 4000, pool: true}
+	// defaults are RocketMQ's sizes.
+	defaults = layout{name: "defaults"}
 	// sealed is small with the property CRC, synchronously flushed.
 	sealed = layout{
 		name: "sealed", fileSize: 128 << 10, queueFileSize: 100 * 20, slots: 64, entries: 300, crc: true, sync: true,
@@ -103,17 +107,23 @@ func (o *local) close() {
 func (o *local) put(specs []spec) {
 	o.t.Helper()
 	for _, sp := range specs {
-		o.clock.ms.Store(sp.StoreTimestamp)
-		m := sp.message(o.t)
-		var err error
-		if sp.Batch {
-			_, err = o.AppendBatch(o.t.Context(), split(o.t, m))
-		} else {
-			_, err = o.Append(o.t.Context(), m)
-		}
-		require.NoError(o.t, err)
+		o.appendOne(sp)
 	}
 	o.clock.ms.Store(0)
 	require.NoError(o.t, o.Flush(o.t.Context()))
 	require.NoError(o.t, o.WaitDispatched(o.t.Context(), o.Stats().Appended))
+}
+
+// appendOne appends a message, or the messages of a batch.
+func (o *local) appendOne(sp spec) {
+	o.t.Helper()
+	o.clock.ms.Store(sp.StoreTimestamp)
+	m := sp.message(o.t)
+	var err error
+	if sp.Batch {
+		_, err = o.AppendBatch(o.t.Context(), split(o.t, m))
+	} else {
+		_, err = o.Append(o.t.Context(), m)
+	}
+	require.NoError(o.t, err)
 }

@@ -57,7 +57,9 @@ func (s *Store) plan(was past) (plan, error) {
 				return p, nil
 			}
 			// A broker may have been there since.
-			p.queued, err = s.queuesKnow()
+			if p.queued, err = s.queuesKnow(); p.kind == PowerCut && p.queued > p.reached {
+				p.kind = ForeignClean
+			}
 			return p, err
 		}
 		s.o.Logger.Warn("the marks do not fit the log; going by RocketMQ's rule", "safe", p.from.Offset)
@@ -73,9 +75,16 @@ func markedPlan(was past) plan {
 		// A broker may have been there since and closed it in order: then what
 		// it wrote lies behind, and counts as durable.
 		return plan{kind: CleanClose, from: st.Safe, marked: true, durable: everything, flushed: st.Flushed, reached: st.Flushed, trust: consumequeue.TrustOrder}
-	case was.abort && was.owner() != 0 && was.bootID != "" && was.bootID == st.BootID:
+	case !was.abort:
+		// We crashed, and somebody has closed it in order since: a broker recovers
+		// by its own rules, takes for whole what we call torn, and goes on behind
+		// it. Or we were killed in Open, before the first change.
+		p := powerCut(was)
+		p.durable = everything
+		return p
+	case was.owner() != 0 && was.bootID != "" && was.bootID == st.BootID:
 		return plan{kind: ProcessKilled, from: st.Safe, marked: true, durable: st.Flushed, flushed: st.Flushed, reached: st.Flushed, trust: consumequeue.TrustOrder}
-	case was.abort && was.owner() == 0:
+	case was.owner() == 0:
 		// A broker had it since, and crashed. It may have been a power cut, but
 		// RocketMQ does not say how far it had flushed: nothing that can still
 		// be read is given up.

@@ -109,12 +109,15 @@ public final class Main {
                 }
                 reply.put("results", results);
                 break;
+            case "begin":
+                store.begin(request.getString("topic"), request.getIntValue("queueId"), request.getLongValue("offset"));
+                break;
             case "settle":
                 store.settle();
                 reply.put("max", store.maxOffset());
                 break;
             case "dump":
-                store.dump(line -> {
+                store.dump(request.getBooleanValue("skipBlank"), line -> {
                     line.put("id", id);
                     line.put("more", true);
                     print(line);

@@ -42,6 +42,7 @@ import org.apache.rocketmq.store.stats.BrokerStatsManager;
 final class OpenStore {
     private final DefaultMessageStore store;
     private final boolean smallIndex;
+    private long end; // of the log, as far as this one wrote it
     private final Clock clock = new Clock();
 
     /** The time that the store is told: the system's, unless a message says when it is stored. */
@@ -111,9 +112,15 @@ final class OpenStore {
      */
     void settle() {
         long begin = System.currentTimeMillis();
-        while (store.dispatchBehindBytes() > 0 || smallIndex && System.currentTimeMillis() == begin) {
+        while (store.getMaxPhyOffset() < end || store.dispatchBehindBytes() > 0
+            || smallIndex && System.currentTimeMillis() == begin) {
             LockSupport.parkNanos(500_000);
         }
+    }
+
+    /** Has the next message of a queue get an offset. */
+    void begin(String topic, int queue, long offset) {
+        store.getQueueStore().getTopicQueueTable().put(topic + "-" + queue, offset);
     }
 
     JSONObject put(JSONObject spec) {
@@ -144,6 +151,7 @@ final class OpenStore {
         JSONObject reply = new JSONObject();
         reply.put("status", result.getPutMessageStatus().toString());
         if (result.getAppendMessageResult() != null) {
+            end = result.getAppendMessageResult().getWroteOffset() + result.getAppendMessageResult().getWroteBytes();
             reply.put("append", result.getAppendMessageResult().getStatus().toString());
             reply.put("physicalOffset", result.getAppendMessageResult().getWroteOffset());
             reply.put("size", result.getAppendMessageResult().getWroteBytes());
@@ -155,15 +163,16 @@ final class OpenStore {
     }
 
     /** Yields each queue with its bounds, and behind it each message that getMessage returns. */
-    void dump(Consumer<JSONObject> line) throws Exception {
+    void dump(boolean skipBlank, Consumer<JSONObject> line) throws Exception {
         for (String topic : new TreeMap<>(store.getConsumeQueueTable()).keySet()) {
             for (ConsumeQueueInterface queue : new TreeMap<>(store.getConsumeQueueTable().get(topic)).values()) {
-                dumpQueue(topic, queue, line);
+                dumpQueue(topic, queue, skipBlank, line);
             }
         }
     }
 
-    private void dumpQueue(String topic, ConsumeQueueInterface queue, Consumer<JSONObject> line) throws Exception {
+    private void dumpQueue(String topic, ConsumeQueueInterface queue, boolean skipBlank, Consumer<JSONObject> line)
+        throws Exception {
         int id = queue.getQueueId();
         long min = store.getMinOffsetInQueue(topic, id);
         long max = store.getMaxOffsetInQueue(topic, id);
@@ -175,7 +184,11 @@ final class OpenStore {
         head.put("max", max);
         head.put("next", store.getMaxOffsetInQueue(topic, id, false));
         line.accept(head);
-        for (long at = min; at < max; ) {
+        long from = min;
+        while (skipBlank && from < max && queue.get(from).getSize() == Integer.MAX_VALUE) {
+            from++;
+        }
+        for (long at = from; at < max; ) {
             GetMessageResult got = store.getMessage("interop", topic, id, at, 32, null);
             try {
                 if (got.getStatus() != GetMessageStatus.FOUND) {
