@@ -94,6 +94,7 @@ var ours = house{
 		"commitlog":    {"golang.org/x/sys/unix"},
 		"store":        {"golang.org/x/sys/unix"},
 		"cmd/storectl": {"github.com/rogpeppe/go-internal/testscript"},
+		"interop":      {"github.com/cockroachdb/pebble/v2/vfs"},
 	},
 	allTests: []string{"github.com/stretchr/testify", "go.uber.org/goleak"},
 	panics: map[string]bool{
