@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/stelelog/stele/delivery"
 	"github.com/stelelog/stele/internal/watermark"
 	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
@@ -39,6 +40,8 @@ type Log struct {
 	uncommitted segments
 	nCommits    atomic.Int64
 	poolFor     atomic.Pointer[mappedfile.Pool] // for Stats
+
+	sender delivery.Sender
 
 	closing sync.Once
 	closed  atomic.Bool // set under mu
@@ -71,6 +74,7 @@ func Open(o Options) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{o: o, files: q, kick: make(chan struct{}, 1), commits: make(chan struct{}, 1), quit: make(chan struct{})}
+	l.sender.Guard = mappedfile.Guard
 	l.appended.Reset(q.End())
 	l.committed.Reset(q.End())
 	l.flushed.Reset(q.End())

@@ -6,6 +6,7 @@ package store
 import (
 	"sync/atomic"
 
+	"github.com/stelelog/stele/delivery"
 	"github.com/stelelog/stele/message"
 	"github.com/stelelog/stele/timeindex"
 )
@@ -51,6 +52,8 @@ type Stats struct {
 	RollsWaited                     int64 // the next file was not ready
 	Pool                            PoolStats
 
+	// Delivery is what was sent by Batch.WriteTo and SendRange, by method.
+	Delivery delivery.Stats
 	// TimeIndex is what the time index holds.
 	TimeIndex timeindex.Stats
 	// Delay is about messages that are delivered later.
@@ -92,6 +95,7 @@ func (s *Store) Stats() Stats {
 		st.IndexFiles = len(s.index.set.Files())
 	}
 	st.Stalled = s.noSpace()
+	st.Delivery = s.log.Sender().Stats()
 	st.Retention = s.retentionStats()
 	st.Delay = s.delayStats()
 	return st

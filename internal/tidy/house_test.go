@@ -45,6 +45,7 @@ var ours = house{
 		"internal/latency":      0,
 
 		"mappedfile":          1,
+		"delivery":            1,
 		"internal/checkpoint": 1,
 
 		"commitlog":          2,
@@ -80,6 +81,7 @@ var ours = house{
 		"warmup":           {"golang.org/x/sys/unix"},
 		"internal/latency": {"github.com/HdrHistogram/hdrhistogram-go"},
 		"mappedfile":       {"github.com/edsrzf/mmap-go", "golang.org/x/sys/unix"},
+		"delivery":         {"golang.org/x/sys/unix"},
 		"topicmeta":        {"github.com/cockroachdb/pebble/v2"},
 		"store":            {"github.com/cockroachdb/pebble/v2/vfs"}, // the seam of topicmeta
 		"inspect":          {"golang.org/x/sys/unix"},
