@@ -9,6 +9,7 @@ import (
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/internal/layout"
 	"github.com/stelelog/stele/mappedfile"
+	"github.com/stelelog/stele/message"
 )
 
 // Options says how to open a directory. The zero value is usable.
@@ -47,4 +48,15 @@ func (d *Dir) queues() string { return filepath.Join(d.path, layout.ConsumeQueue
 // stray one, one of a wrong length, a hole, is in Files().Problems().
 func (d *Dir) openLog() (*commitlog.Log, error) {
 	return commitlog.Open(commitlog.Options{Dir: d.log, ReadOnly: true, Tolerant: true})
+}
+
+// LogFiles returns where the files of the commit log begin and end, as they are now,
+// and how long one is, in bytes. The log itself may end anywhere in the last of them.
+func (d *Dir) LogFiles() (from, to message.Offset, size int64, err error) {
+	log, err := d.openLog()
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	defer func() { _ = log.Close() }() // read-only: nothing can be lost
+	return log.Min(), message.Offset(log.Files().End()), log.FileSize(), nil
 }

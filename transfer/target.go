@@ -33,13 +33,13 @@ func OpenTarget(dir string, resume bool, o store.Options) (*Target, error) {
 	dir = filepath.Clean(dir)
 	t := &Target{dir: dir, path: dir}
 	o.Verbatim, o.MaxBodyLen = true, store.MaxFileSize
-	empty, err := isEmpty(dir)
+	empty, err := IsEmpty(dir)
 	if err != nil {
 		return nil, err
 	}
 	if empty {
-		t.path = dir + ".partial"
-		there, err := isEmpty(t.path)
+		t.path = dir + Partial
+		there, err := IsEmpty(t.path)
 		switch {
 		case err != nil:
 			return nil, err
@@ -53,8 +53,11 @@ func OpenTarget(dir string, resume bool, o store.Options) (*Target, error) {
 	return t, nil
 }
 
-// isEmpty reports whether a directory is missing or has nothing in it.
-func isEmpty(dir string) (bool, error) {
+// Partial is what the name of a directory ends in that a copy has not finished.
+const Partial = ".partial"
+
+// IsEmpty reports whether a directory is missing or has nothing in it.
+func IsEmpty(dir string) (bool, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return true, nil

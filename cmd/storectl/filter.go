@@ -19,7 +19,10 @@ type filterFlags struct {
 }
 
 // filterFlags adds them.
-func (a *app) filterFlags(cmd *cobra.Command, f *filterFlags) {
+func (a *app) filterFlags(cmd *cobra.Command, f *filterFlags) { a.filterFlagsTo(cmd, f, "to") }
+
+// filterFlagsTo is filterFlags for a command where --to is something else.
+func (a *app) filterFlagsTo(cmd *cobra.Command, f *filterFlags, to string) {
 	f.since.now, f.until.now = a.now, a.now
 	fl := cmd.Flags()
 	fl.StringArrayVar(&f.filter.Topics, "topic", nil, "only this `TOPIC`, or those that match a pattern like 'order*' (can be repeated)")
@@ -28,7 +31,7 @@ func (a *app) filterFlags(cmd *cobra.Command, f *filterFlags) {
 	tagsFlag(cmd, &f.tags)
 	fl.StringArrayVar(&f.filter.Keys, "key", nil, "only messages with this `KEY` (can be repeated)")
 	fl.Var(&f.from, "from", "only records that begin at or behind this physical offset")
-	fl.Var(&f.to, "to", "only records that begin before this physical offset")
+	fl.Var(&f.to, to, "only records that begin before this physical offset")
 	fl.Var(&f.since, "since", "only messages stored at or after this time: RFC 3339, or a duration before now like 90m or 7d")
 	fl.Var(&f.until, "until", "only messages stored before this time")
 	fl.Int64Var(&f.filter.Limit, "limit", 0, "stop after `N` messages (0: no limit)")

@@ -29,7 +29,7 @@ has a layout that is not supported, 130 interrupted.`,
 		SilenceErrors: true,
 	}
 	root.AddCommand(a.demoCommand(), a.demoWriterCommand(), a.inspectCommand(), a.verifyCommand(), a.appendCommand(), a.fetchCommand(), a.queryCommand(),
-		a.exportCommand(), a.importCommand(),
+		a.exportCommand(), a.importCommand(), a.replayCommand(),
 		a.topicCommand(), a.offsetsCommand(), a.configCommand(), a.retentionCommand(), a.benchCommand(), a.benchWriterCommand(), a.manCommand(), a.versionCommand())
 	completeQueueFlags(root)
 	return root

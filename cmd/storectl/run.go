@@ -19,6 +19,7 @@ type app struct {
 	ctx context.Context
 	in  io.Reader
 	out *bufio.Writer // data; run flushes it
+	raw io.Writer     // what out writes to
 	err io.Writer     // words
 	now func() time.Time
 
@@ -30,7 +31,7 @@ const outBuffer = 256 << 10
 
 // run executes one command line and returns the exit status.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{ctx: ctx, in: stdin, out: bufio.NewWriterSize(stdout, outBuffer), err: stderr, now: time.Now}
+	a := &app{ctx: ctx, in: stdin, out: bufio.NewWriterSize(stdout, outBuffer), raw: stdout, err: stderr, now: time.Now}
 	root := a.rootCommand()
 	root.SetArgs(args)
 	root.SetIn(stdin)
