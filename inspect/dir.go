@@ -17,12 +17,18 @@ type Options struct {
 	// CommitLog is the directory of the commit log files when it is not
 	// commitlog below the store (storePathCommitLog).
 	CommitLog string
+	// Progress, if set, is told by Messages and what is built on it how many
+	// bytes of the log are done, and of how many at most: behind the last record
+	// may lie a file that was made ahead of need. It is called every mebibyte or
+	// so, on the goroutine that iterates, and must be quick.
+	Progress func(done, total int64)
 }
 
 // Dir is a store directory that is looked at. It is safe for concurrent use.
 type Dir struct {
-	path string
-	log  string
+	path     string
+	log      string
+	progress func(done, total int64)
 }
 
 // Open checks that dir is a store in a layout that can be read, and reads no
@@ -36,7 +42,11 @@ func Open(dir string, o Options) (*Dir, error) {
 	if log == "" {
 		log = filepath.Join(dir, layout.CommitLog)
 	}
-	return &Dir{path: dir, log: log}, nil
+	progress := o.Progress
+	if progress == nil {
+		progress = func(int64, int64) {}
+	}
+	return &Dir{path: dir, log: log, progress: progress}, nil
 }
 
 // Path is the directory that was opened.

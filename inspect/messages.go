@@ -50,7 +50,7 @@ func (d *Dir) Messages(ctx context.Context, f Filter) iter.Seq2[Record, error] {
 				return
 			}
 		}
-		w := &walk{ctx: ctx, log: log, times: d.openTimes(), match: newMatcher(f), yield: yield, last: -1}
+		w := &walk{ctx: ctx, log: log, times: d.openTimes(), match: newMatcher(f), yield: yield, last: -1, progress: d.progress}
 		from, err := w.start()
 		if w.times != nil {
 			_ = w.times.Close() // read-only
@@ -79,6 +79,21 @@ type walk struct {
 	to    message.Offset
 	found int64
 	again message.Offset // damage before this offset was looked at twice
+
+	progress func(done, total int64)
+	began    message.Offset // where the walk did
+	told     message.Offset // up to there progress knows
+}
+
+// progressEvery is how many bytes of the log lie between two calls of progress.
+const progressEvery = 1 << 20
+
+// tell calls progress when it is time to.
+func (w *walk) tell(at message.Offset) {
+	if at-w.told >= progressEvery {
+		w.told = at
+		w.progress(int64(at-w.began), min(int64(w.to), w.log.Files().End())-int64(w.began))
+	}
 }
 
 // errStop ends a walk that its consumer has left.
@@ -143,6 +158,7 @@ func (w *walk) narrow() (from, to message.Offset, err error) {
 func (w *walk) run(from message.Offset) error {
 	defer func() { w.scan.Close() }()
 	w.rescan(from)
+	w.began, w.told = from, from
 	for n := 1; ; n++ {
 		if n%ctxEvery == 0 && w.ctx.Err() != nil {
 			return context.Cause(w.ctx)
@@ -212,6 +228,7 @@ func (w *walk) item(it *commitlog.ScanItem) error {
 	if it.Offset < w.next {
 		return nil
 	}
+	w.tell(it.Offset)
 	switch it.Kind {
 	case commitlog.ItemRecord:
 		w.last = it.Offset

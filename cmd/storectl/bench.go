@@ -6,7 +6,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/stelelog/stele/experiment"
+	"github.com/stelelog/stele/internal/progress"
 	"github.com/stelelog/stele/store"
 	"github.com/stelelog/stele/warmup"
 )
@@ -53,16 +53,16 @@ func (f *benchFlags) add(cmd *cobra.Command) {
 	fl.StringVar(&f.dir, "dir", "", "directory to measure in (default the system's temporary one)")
 	fl.IntVar(&f.rounds, "rounds", experiment.DefaultRounds, "rounds that are measured; a figure is the median of them")
 	fl.IntVar(&f.discard, "discard", 1, "rounds before those, which warm the machine up and don't count")
-	fl.BoolVar(&f.quiet, "quiet", false, "no progress on stderr, not even on a terminal")
 	fl.StringVar(&f.html, "html", "", "also write the report to FILE as a page that needs nothing else")
+	quietFlag(cmd, &f.quiet)
 	f.format = formatFlag(cmd)
 	// They fail only for flags that do not exist.
 	_ = cmd.MarkFlagDirname("dir")
 	_ = cmd.MarkFlagFilename("html", "html")
 }
 
-// schedule is what the flags say, with progress on stderr.
-func (a *app) schedule(cmd *cobra.Command, f *benchFlags) (experiment.Schedule, error) {
+// schedule is what the flags say.
+func schedule(cmd *cobra.Command, f *benchFlags) (experiment.Schedule, error) {
 	if f.rounds < 1 {
 		return experiment.Schedule{}, usagef("--rounds %d: at least 1", f.rounds)
 	}
@@ -72,9 +72,6 @@ func (a *app) schedule(cmd *cobra.Command, f *benchFlags) (experiment.Schedule, 
 	s := experiment.Schedule{Dir: f.dir, Rounds: f.rounds, Discard: f.discard, Command: commandLine(cmd)}
 	if f.discard == 0 {
 		s.Discard = -1
-	}
-	if !f.quiet && isTerminal(a.err) {
-		s.Progress = a.progress
 	}
 	return s, nil
 }
@@ -104,33 +101,27 @@ func commandLine(cmd *cobra.Command) string {
 	return strings.Join(words, " ")
 }
 
-// isTerminal reports whether what is written to w is seen at once. A device that
-// is no terminal is taken for one: nobody reads it.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
+// stepBar is a bar that an experiment moves on.
+func (a *app) stepBar(quiet bool) *progress.Bar {
+	if quiet {
+		return nil
 	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	return a.err.Start(progress.Steps, "preparing", 0)
 }
 
-// progress keeps one line on a terminal.
-func (a *app) progress(p experiment.Progress) {
-	const clearLine = "\r\x1b[K"
-	line := fmt.Sprintf("%s%3d %%  round %d: %s", clearLine, p.Done*100/p.Total, p.Round, p.Case)
-	switch {
-	case p.Done == p.Total:
-		line = clearLine
-	case p.Round == 0:
-		line = fmt.Sprintf("%s%3d %%  warming up: %s", clearLine, p.Done*100/p.Total, p.Case)
+// showStep is experiment.Schedule.Progress.
+func showStep(bar *progress.Bar, p experiment.Progress) {
+	text := fmt.Sprintf("round %d: %s", p.Round, p.Case)
+	if p.Round == 0 {
+		text = "warming up: " + p.Case
 	}
-	_, _ = io.WriteString(a.err, line) // if it fails there is nobody left to tell
+	bar.Text(text)
+	bar.Set(int64(p.Done), int64(p.Total))
 }
 
 // bench runs an experiment and prints its report.
 func (a *app) bench(cmd *cobra.Command, f *benchFlags, do func(experiment.Schedule) (*experiment.Report, error)) error {
-	s, err := a.schedule(cmd, f)
+	s, err := schedule(cmd, f)
 	if err != nil {
 		return err
 	}
@@ -145,11 +136,12 @@ func (a *app) bench(cmd *cobra.Command, f *benchFlags, do func(experiment.Schedu
 	if err != nil {
 		return err
 	}
+	bar := a.stepBar(f.quiet)
+	defer bar.Stop()
+	s.Progress = func(p experiment.Progress) { showStep(bar, p) }
 	report, err := do(s)
+	bar.Stop()
 	if err != nil {
-		if s.Progress != nil {
-			_, _ = io.WriteString(a.err, "\n")
-		}
 		if errors.Is(err, experiment.ErrConfig) {
 			err = usageError{err}
 		}

@@ -18,6 +18,7 @@ type messagesFlags struct {
 	format      *format
 	filter      filterFlags
 	body, plain bool
+	quiet       bool
 	logDir      string
 }
 
@@ -40,6 +41,7 @@ different flags, all must fit.`
 		storectl inspect messages /data/store --from 1GiB --limit 10`)
 	a.filterFlags(cmd, &f.filter)
 	bodyFlags(cmd, &f.body, &f.plain)
+	quietFlag(cmd, &f.quiet)
 	commitLogFlag(cmd, &f.logDir)
 	f.format = formatFlag(cmd)
 	return cmd
@@ -81,7 +83,9 @@ func (a *app) inspectMessages(dir string, f *messagesFlags) error {
 	if it.Body, err = bodyOf(f.body, f.plain, *f.format); err != nil {
 		return err
 	}
-	d, err := inspect.Open(dir, inspect.Options{CommitLog: f.logDir})
+	bar := a.bar(f.quiet, "messages", 0)
+	defer bar.Stop()
+	d, err := inspect.Open(dir, inspect.Options{CommitLog: f.logDir, Progress: bar.Set})
 	if err != nil {
 		return err
 	}

@@ -35,14 +35,16 @@ stderr and no finding. The exit status is 1 if there are findings.`
 	cmd.Example = example(`
 		storectl verify /data/store
 		storectl verify /data/store -o ndjson | jq -r .kind | sort | uniq -c`)
-	cmd.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "no notes and no summary on stderr")
+	cmd.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "no notes, no summary and no progress on stderr")
 	commitLogFlag(cmd, &f.logDir)
 	f.format = formatFlag(cmd)
 	return cmd
 }
 
 func (a *app) verify(dir string, f *verifyFlags) error {
-	d, err := inspect.Open(dir, inspect.Options{CommitLog: f.logDir})
+	bar := a.bar(f.quiet, "verify", 0)
+	defer bar.Stop()
+	d, err := inspect.Open(dir, inspect.Options{CommitLog: f.logDir, Progress: bar.Set})
 	if err != nil {
 		return err
 	}

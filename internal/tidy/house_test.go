@@ -43,6 +43,7 @@ var ours = house{
 		"internal/fusefs":       0,
 		"warmup":                0,
 		"internal/latency":      0,
+		"internal/progress":     0,
 
 		"mappedfile":          1,
 		"delivery":            1,
@@ -88,6 +89,8 @@ var ours = house{
 		// The chart library draws SVG; nobody but storectl brings it along.
 		"experiment":   {"github.com/HdrHistogram/hdrhistogram-go", "github.com/go-analyze/charts/chartdraw", "golang.org/x/sys/unix"},
 		"cmd/storectl": {"github.com/spf13/cobra", "github.com/spf13/pflag"},
+		// It asks the terminal.
+		"internal/progress": {"golang.org/x/sys/unix"},
 		// Only tests import it, so nobody who uses Stele compiles what it needs.
 		"internal/fusefs": {"github.com/hanwen/go-fuse/v2/fuse", "golang.org/x/sys/unix"},
 	},
