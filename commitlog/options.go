@@ -105,6 +105,9 @@ func (o *Options) setDefaults() {
 	if o.Disk == nil {
 		o.Disk = mappedfile.OS()
 	}
+	if o.WritePath == WriteDefault {
+		o.WritePath = WriteMmap
+	}
 	if o.FlushInterval <= 0 {
 		o.FlushInterval = DefaultFlushInterval
 	}

@@ -16,8 +16,10 @@ import (
 type WritePath uint8
 
 const (
+	// WriteDefault is WriteMmap.
+	WriteDefault WritePath = iota
 	// WriteMmap copies into the mapping of the file: committed at once.
-	WriteMmap WritePath = iota
+	WriteMmap
 	// WritePool copies into a locked buffer, from which a committer writes into
 	// the file: RocketMQ's transient store pool. An append never meets a page
 	// that is cold, or is being written back; but until it is committed it can't
@@ -28,12 +30,12 @@ const (
 	WriteFile
 )
 
-var pathNames = [...]string{"mmap", "pool", "file"}
+var pathNames = [...]string{"default", "mmap", "pool", "file"}
 
 // ErrWritePath is returned for the name of no write path.
 var ErrWritePath = errors.New("unknown write path")
 
-// String returns "mmap", "pool" or "file".
+// String returns "default", "mmap", "pool" or "file".
 func (p WritePath) String() string {
 	if int(p) < len(pathNames) {
 		return pathNames[p]
@@ -48,7 +50,7 @@ func ParseWritePath(name string) (WritePath, error) {
 			return WritePath(i), nil
 		}
 	}
-	return 0, fmt.Errorf("%w %q: it is mmap, pool or file", ErrWritePath, name)
+	return 0, fmt.Errorf("%w %q: it is default, mmap, pool or file", ErrWritePath, name)
 }
 
 // Known reports whether p is one of the paths.

@@ -23,7 +23,7 @@ import (
 
 func TestWritePathNames(t *testing.T) {
 	t.Parallel()
-	for _, path := range allPaths {
+	for _, path := range append([]commitlog.WritePath{commitlog.WriteDefault}, allPaths...) {
 		got, err := commitlog.ParseWritePath(path.String())
 		require.NoError(t, err)
 		require.Equal(t, path, got)
@@ -31,9 +31,9 @@ func TestWritePathNames(t *testing.T) {
 	}
 	_, err := commitlog.ParseWritePath("MMAP")
 	require.ErrorIs(t, err, commitlog.ErrWritePath)
-	require.ErrorContains(t, err, `"MMAP": it is mmap, pool or file`)
-	require.False(t, commitlog.WritePath(3).Known())
-	require.Equal(t, "WritePath(3)", commitlog.WritePath(3).String())
+	require.ErrorContains(t, err, `"MMAP": it is default, mmap, pool or file`)
+	require.False(t, commitlog.WritePath(4).Known())
+	require.Equal(t, "WritePath(4)", commitlog.WritePath(4).String())
 }
 
 // The same input at the same time makes the same bytes, whatever the path, and

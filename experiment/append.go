@@ -15,7 +15,7 @@ import (
 type AppendConfig struct {
 	Schedule Schedule
 	// Matrix defaults to bodies of 128 and 1024 bytes, one producer, batches of
-	// one, asynchronous flush, through the mapping.
+	// one, asynchronous flush, by the default write path.
 	Matrix Matrix
 	// Messages is how many are appended in each pass, at most. 0 means 128 MiB
 	// of bodies, a million at most; with a Rate, two seconds of it.
@@ -51,7 +51,7 @@ const (
 func Append(ctx context.Context, c AppendConfig) (*Report, error) {
 	m := c.Matrix.or(Matrix{
 		Sizes: []int{128, 1024}, Producers: []int{1}, Batches: []int{1},
-		Flush: []store.FlushMode{store.FlushAsync}, WritePaths: []store.WritePath{store.WriteMmap},
+		Flush: []store.FlushMode{store.FlushAsync},
 	})
 	e := &loads{matrix: m, config: c, name: "append"}
 	return e.run(ctx)
@@ -61,7 +61,7 @@ func Append(ctx context.Context, c AppendConfig) (*Report, error) {
 type FlushConfig struct {
 	Schedule Schedule
 	// Matrix defaults to bodies of 1024 bytes, 1 and 64 producers, batches of
-	// one, both flush modes, through the mapping.
+	// one, both flush modes, by the write path that is the default of each.
 	Matrix Matrix
 	// Messages is how many are appended in each pass, at most; 0 means 128 MiB
 	// of bodies, a million at most.
@@ -81,7 +81,7 @@ type FlushConfig struct {
 func Flush(ctx context.Context, c FlushConfig) (*Report, error) {
 	m := c.Matrix.or(Matrix{
 		Sizes: []int{1024}, Producers: []int{1, 64}, Batches: []int{1},
-		Flush: []store.FlushMode{store.FlushSync, store.FlushAsync}, WritePaths: []store.WritePath{store.WriteMmap},
+		Flush: []store.FlushMode{store.FlushSync, store.FlushAsync},
 	})
 	if c.Duration == 0 {
 		c.Duration = syncTime

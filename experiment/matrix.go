@@ -29,7 +29,8 @@ type Matrix struct {
 	Producers []int
 	Batches   []int
 	Flush     []store.FlushMode
-	// WritePaths are how the bytes get into the log's files.
+	// WritePaths are how the bytes get into the log's files; store.WriteDefault
+	// is what a store takes that names none.
 	WritePaths []store.WritePath
 	// Warmups are what is made present ahead of appends. Only files that are
 	// written through their mapping are warmed up, so the other write paths make
@@ -43,7 +44,7 @@ func (m Matrix) or(def Matrix) Matrix {
 	fill(&m.Producers, def.Producers)
 	fill(&m.Batches, def.Batches)
 	fill(&m.Flush, def.Flush)
-	fill(&m.WritePaths, def.WritePaths)
+	fill(&m.WritePaths, []store.WritePath{store.WriteDefault})
 	fill(&m.Warmups, []store.WarmupOptions{{}})
 	return m
 }
@@ -85,6 +86,11 @@ func (m Matrix) cases() []Case {
 	cases = each(cases, m.Batches, func(c *Case, v int) { c.Batch = v })
 	cases = each(cases, m.WritePaths, func(c *Case, v store.WritePath) { c.WritePath = v })
 	cases = each(cases, m.Warmups, func(c *Case, v store.WarmupOptions) { c.Warmup = v })
+	for i, c := range cases {
+		if c.WritePath == store.WriteDefault {
+			cases[i].WritePath = store.DefaultWritePath(c.Flush, c.Warmup)
+		}
+	}
 	first := m.Warmups[0]
 	return slices.DeleteFunc(cases, func(c Case) bool { return c.WritePath != store.WriteMmap && c.Warmup != first })
 }

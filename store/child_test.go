@@ -78,7 +78,7 @@ const childProducers = 4
 func childAppend(words []string) error {
 	o := osOptions()
 	o.Flush, o.CheckpointInterval = store.FlushSync, 3*time.Millisecond
-	o.WritePath = store.WritePath(os.Getpid() % 3)
+	o.WritePath = store.WritePath(1 + os.Getpid()%3)
 	s, err := store.Open(words[1], o)
 	if err != nil {
 		return err

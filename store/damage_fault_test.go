@@ -48,6 +48,7 @@ func TestFault(t *testing.T) {
 				poisoned := make(chan error, 1)
 				o := osOptions()
 				o.Flush, o.FileSize, o.QueueFileSize, o.CheckpointInterval = mode, 1<<20, 20000, long
+				o.WritePath = store.WriteMmap // a write through the descriptor makes a file longer again
 				o.Events.Poisoned = func(err error) { poisoned <- err }
 				s, err := store.Open(dir, o)
 				require.NoError(t, err)

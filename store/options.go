@@ -89,6 +89,7 @@ type Options struct {
 	Flush FlushMode
 	// WritePath is how a message gets into the log's files. The bytes there are
 	// the same for each, and a directory may be opened with another one each time.
+	// The zero value is DefaultWritePath: the mapping, or with FlushSync the file.
 	WritePath WritePath
 	// PoolBuffers is how many buffers of FileSize bytes WritePool has. They are
 	// locked in memory, as far as the limit allows. 0 means two, and more for
@@ -206,6 +207,9 @@ func (o Options) withDefaults() (Options, error) {
 	o.setDurations(bad)
 	if err := o.Index.check(); err != nil {
 		bad("Index: %v", err)
+	}
+	if o.WritePath == WriteDefault {
+		o.WritePath = DefaultWritePath(o.Flush, o.Warmup)
 	}
 	var err error
 	if o.Warmup, err = o.Warmup.withDefaults(o.WritePath); err != nil {

@@ -357,7 +357,7 @@ func (p *player) open(rng *rand.Rand) {
 	if p.waits {
 		o.Events.Recovered = func(r store.Recovery) { p.recovered(r.End) }
 	}
-	o.WritePath, o.PoolBuffers = store.WritePath(rng.IntN(3)), rng.IntN(4)
+	o.WritePath, o.PoolBuffers = 1+store.WritePath(rng.IntN(3)), rng.IntN(4)
 	// Beside the appends, and interrupted anywhere: it must not show.
 	o.Warmup.Mode = []warmup.Mode{warmup.Default, warmup.Off, warmup.Touch, warmup.Populate}[rng.IntN(4)]
 	if o.Warmup.Mode != warmup.Off && rng.IntN(2) == 0 {

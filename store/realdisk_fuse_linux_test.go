@@ -138,6 +138,7 @@ func (h *fuseHistory) life() {
 	// Only through the mapping: once in thousands of power cuts, what pwrite had
 	// written to FUSE was zeros to the mapping. The other paths have their power
 	// cuts on crashdisk, and their kills on a local file system.
+	o.WritePath = store.WriteMmap
 	o.FlushInterval = time.Duration(1+h.rng.IntN(20)) * time.Millisecond
 	o.FlushLeastPages = -1
 	o.CheckpointInterval = time.Duration(1+h.rng.IntN(20)) * time.Millisecond

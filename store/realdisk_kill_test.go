@@ -34,7 +34,7 @@ func childLives(words []string) error {
 		if rng.IntN(2) == 0 {
 			o.Flush = store.FlushSync
 		}
-		o.WritePath = store.WritePath(rng.IntN(3))
+		o.WritePath = 1 + store.WritePath(rng.IntN(3))
 		o.FlushInterval, o.FlushLeastPages = time.Duration(1+rng.IntN(10))*time.Millisecond, -1
 		o.CheckpointInterval = time.Duration(1+rng.IntN(10)) * time.Millisecond
 		o.OffsetInterval = time.Duration(1+rng.IntN(10)) * time.Millisecond

@@ -26,7 +26,8 @@ const DefaultWarmupWindow = 4 << 20
 // memory, two of FileSize.
 //
 // Only files that are written through their mapping are warmed up: with another
-// WritePath than WriteMmap it is off, whatever is asked for.
+// WritePath than WriteMmap it is off, whatever is asked for. See DefaultWritePath
+// for what the zero value means with FlushSync.
 type WarmupOptions struct {
 	// Mode says how. warmup.Default is warmup.Populate with a window.
 	Mode warmup.Mode

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/stelelog/stele/commitlog"
+	"github.com/stelelog/stele/warmup"
 )
 
 // WritePath is how a message gets into the log's files.
@@ -20,6 +21,8 @@ import (
 type WritePath = commitlog.WritePath
 
 const (
+	// WriteDefault is DefaultWritePath of the other options.
+	WriteDefault = commitlog.WriteDefault
 	// WriteMmap copies the message into the mapping of the file.
 	WriteMmap = commitlog.WriteMmap
 	// WritePool copies it into a buffer in locked memory, from which it is
@@ -32,8 +35,20 @@ const (
 	WriteFile = commitlog.WriteFile
 )
 
-// ParseWritePath returns the write path with the given name: "mmap", "pool" or
-// "file". The error wraps ErrOptions.
+// DefaultWritePath is the write path of a store with the given options that does
+// not set one: WriteFile with FlushSync, where it is the fastest (a flush
+// write-protects the pages of a mapping, and each is a fault for the next
+// append), unless warm-up is asked for, which is for mappings; else WriteMmap.
+func DefaultWritePath(mode FlushMode, w WarmupOptions) WritePath {
+	asked := w.Lock || w.Require || w.Window > 0 || w.Mode == warmup.Touch || w.Mode == warmup.Populate
+	if mode == FlushSync && !asked {
+		return WriteFile
+	}
+	return WriteMmap
+}
+
+// ParseWritePath returns the write path with the given name: "default", "mmap",
+// "pool" or "file". The error wraps ErrOptions.
 func ParseWritePath(name string) (WritePath, error) {
 	p, err := commitlog.ParseWritePath(name)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/stelelog/stele/internal/crashdisk"
 	"github.com/stelelog/stele/message"
 	"github.com/stelelog/stele/store"
+	"github.com/stelelog/stele/warmup"
 )
 
 func TestParseWritePath(t *testing.T) {
@@ -27,6 +28,41 @@ func TestParseWritePath(t *testing.T) {
 	}
 	_, err := store.ParseWritePath("mapping")
 	require.ErrorIs(t, err, store.ErrOptions)
+}
+
+// With FlushSync the default is the file, unless warm pages are asked for: what is
+// warmed up tells which one the store took.
+func TestDefaultWritePath(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		mode   store.FlushMode
+		warmup store.WarmupOptions
+		want   store.WritePath
+	}{
+		{"async", store.FlushAsync, store.WarmupOptions{}, store.WriteMmap},
+		{"async, nothing warm", store.FlushAsync, store.WarmupOptions{Mode: warmup.Off}, store.WriteMmap},
+		{"sync", store.FlushSync, store.WarmupOptions{}, store.WriteFile},
+		{"sync, nothing warm", store.FlushSync, store.WarmupOptions{Mode: warmup.Off}, store.WriteFile},
+		{"sync, whole files warm", store.FlushSync, store.WarmupOptions{Mode: warmup.Populate}, store.WriteMmap},
+		{"sync, touched", store.FlushSync, store.WarmupOptions{Mode: warmup.Touch}, store.WriteMmap},
+		{"sync, a window", store.FlushSync, store.WarmupOptions{Window: 1 << 20}, store.WriteMmap},
+		{"sync, locked", store.FlushSync, store.WarmupOptions{Lock: true}, store.WriteMmap},
+		{"sync, required", store.FlushSync, store.WarmupOptions{Require: true}, store.WriteMmap},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			require.Equal(t, c.want, store.DefaultWritePath(c.mode, c.warmup))
+			s := openStore(t, crashdisk.New(), func(o *store.Options) { o.Flush, o.Warmup = c.mode, c.warmup })
+			warm := c.want == store.WriteMmap && c.warmup.Mode != warmup.Off
+			require.Equal(t, warm, s.Stats().Warmup.Mode != warmup.Off)
+			m := appendOne(t, s, "orders", 0, "through it")
+			require.NoError(t, s.Flush(t.Context())) // what is written with the flush can be read then
+			got, err := s.Get(m.Offset)
+			require.NoError(t, err)
+			require.Equal(t, "through it", string(got.Body))
+		})
+	}
 }
 
 // A message in the pool is no message yet to whoever reads; it is in none of the

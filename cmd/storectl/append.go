@@ -71,7 +71,7 @@ next file (roll), for cold pages (copy), for a write (commit) or for the disk
 	fl.StringArrayVar(&f.keys, "keys", nil, "keys of the messages, separated by spaces (can be repeated)")
 	fl.StringArrayVar(&f.properties, "property", nil, "another property, as NAME=VALUE (can be repeated)")
 	fl.Var(&f.flush, "flush", "when a message is acknowledged: sync (on disk) or async (in memory)")
-	fl.Var(&f.path, "write-path", "how messages get into the log's files: mmap, pool or file")
+	fl.Var(&f.path, "write-path", "how messages get into the log's files: mmap, pool, file, default (file with --flush sync, else mmap)")
 	f.warmup = "window"
 	fl.Var(&f.warmup, "warmup", warmupUsage)
 	fl.BoolVar(&f.stats, "stats", false, "say at the end where the appends waited, and what was warmed up for them")
@@ -115,7 +115,7 @@ func (p *writePath) Type() string   { return "PATH" }
 func (p *writePath) Set(s string) error {
 	path, err := store.ParseWritePath(s)
 	if err != nil {
-		return errors.New("must be mmap, pool or file")
+		return errors.New("must be default, mmap, pool or file")
 	}
 	*p = writePath(path)
 	return nil

@@ -234,7 +234,7 @@ func (f *loadFlags) add(cmd *cobra.Command, sizes, producers, flush string) {
 	list(newListValue[*count](&f.producers), "producers", "numbers of goroutines that append", producers)
 	list(newListValue[*count](&f.batches), "batch", "numbers of messages that are appended together", "1")
 	list(newListValue[*flushMode](&f.flush), "flush", "when an append returns: async (in memory), sync (on disk)", flush)
-	list(newListValue[*writePath](&f.paths), "write-path", "how bytes get into the log's files: mmap, pool, file", "mmap")
+	list(newListValue[*writePath](&f.paths), "write-path", "how bytes get into the log's files: mmap, pool, file, default (file with --flush sync, else mmap)", "default")
 	list(newListValue[*warmupMode](&f.warmup), "warmup", warmupUsage, "window")
 	fl.BoolVar(&f.lock, "lock", false, "lock what is warmed up in memory")
 	fl.IntVar(&f.messages, "messages", 0, "messages in each pass, at most (default 128 MiB of bodies, a million at most)")
