@@ -21,6 +21,9 @@ import (
 // is a failure.
 const askEnv = "STELE_INTEROP"
 
+// versionEnv says which RocketMQ is tried, if not the one that pom.xml names.
+const versionEnv = "STELE_INTEROP_ROCKETMQ"
+
 // errMissing is what a machine lacks.
 var errMissing = errors.New("not on this machine")
 
@@ -60,9 +63,10 @@ func build() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(cache, "build-"+sum)
+	version := os.Getenv(versionEnv)
+	dir := filepath.Join(cache, "build-"+version+sum)
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		if err := maven(cache, dir); err != nil {
+		if err := maven(cache, dir, version); err != nil {
 			return nil, err
 		}
 	} else if err != nil {
@@ -81,7 +85,7 @@ func build() ([]string, error) {
 }
 
 // maven builds into a directory beside dir, which appears whole or not at all.
-func maven(cache, dir string) error {
+func maven(cache, dir, version string) error {
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return err
 	}
@@ -91,9 +95,14 @@ func maven(cache, dir string) error {
 	}
 	defer os.RemoveAll(tmp)
 	out := filepath.Join(tmp, "out")
-	cmd := exec.Command("mvn", "-q", "-B", "-f", filepath.Join("java", "pom.xml"),
-		"-Dmaven.repo.local="+filepath.Join(cache, "m2"), "-Dinterop.build="+out,
-		"compile", "dependency:copy-dependencies")
+	args := []string{
+		"-q", "-B", "-f", filepath.Join("java", "pom.xml"),
+		"-Dmaven.repo.local=" + filepath.Join(cache, "m2"), "-Dinterop.build=" + out,
+	}
+	if version != "" {
+		args = append(args, "-Drocketmq.version="+version)
+	}
+	cmd := exec.Command("mvn", append(args, "compile", "dependency:copy-dependencies")...)
 	if said, err := cmd.CombinedOutput(); err != nil {
 		if bytes.Contains(said, []byte("Could not transfer")) || bytes.Contains(said, []byte("offline")) {
 			return fmt.Errorf("RocketMQ's store is %w, and Maven can't fetch them:\n%s", errMissing, said)

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/stelelog/stele/internal/crashdisk"
+	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
 	"github.com/stelelog/stele/store"
 )
@@ -60,6 +61,39 @@ func TestBrokerClosedAfterOurCrash(t *testing.T) {
 			all := bodies(fetchAll(t, s, "orders", 1))
 			require.Equal(t, "a broker's", all[len(all)-1])
 			require.NoError(t, s.Close())
+		})
+	}
+}
+
+// TestQueuesBeyondAShortLog: a broker has cut the log, and with it the last
+// file. What queues still say about that file is no sign of a lost one.
+func TestQueuesBeyondAShortLog(t *testing.T) {
+	t.Parallel()
+	for _, end := range ends {
+		t.Run(end, func(t *testing.T) {
+			t.Parallel()
+			d, m := filled(t, end)
+			n := len(m.entries) / 2
+			for m.entries[n].Offset%fileSize < fileSize/2 {
+				n--
+			}
+			cut := m.entries[n].Offset
+			cutLog(t, d, int64(cut))
+			all, err := d.List(root + "/commitlog")
+			require.NoError(t, err)
+			gone := false
+			for _, e := range all {
+				if base, _ := mappedfile.ParseFileName(e.Name); base > int64(cut) {
+					gone = true
+					require.NoError(t, d.Remove(root+"/commitlog/"+e.Name))
+				}
+			}
+			require.True(t, gone)
+			m.entries, m.acked = m.entries[:n], cut
+			s := openStore(t, d)
+			require.Equal(t, cut, s.Stats().Appended)
+			left := m.checkWrecked(t, s)
+			appendAndCheck(t, s, left)
 		})
 	}
 }

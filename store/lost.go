@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path/filepath"
 
+	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/consumequeue"
 	"github.com/stelelog/stele/internal/layout"
 	"github.com/stelelog/stele/internal/marks"
@@ -47,6 +48,9 @@ func (s *Store) checkLost() error {
 	if _, err := s.queuesKnow(); err != nil {
 		return err
 	}
+	if s.endsEarly() {
+		return nil
+	}
 	for _, q := range queues {
 		at, ok, err := s.namesBeyond(q, end)
 		if err != nil {
@@ -61,6 +65,21 @@ func (s *Store) checkLost() error {
 		}
 	}
 	return nil
+}
+
+// endsEarly reports whether the last file of the log is not full, and so no other
+// one came behind it. What queues name there is left of a log that was cut:
+// RocketMQ leaves old entries in place, and new ones can end right before them.
+func (s *Store) endsEarly() bool {
+	all := s.log.Files().Files()
+	last := all[len(all)-1]
+	sc := s.log.Scan(message.Offset(last.Base()), message.Offset(s.log.Files().End()), commitlog.ScanOptions{
+		Check: message.CheckAll, Resync: commitlog.ResyncAlways,
+	})
+	defer sc.Close()
+	for sc.Next() {
+	}
+	return sc.Stop().Kind == commitlog.StopEmpty
 }
 
 // namesBeyond looks for an entry whose record lies in the file that would begin

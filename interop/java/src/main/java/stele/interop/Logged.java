@@ -30,6 +30,10 @@ final class Logged {
         BY_GROUP.put(group, logged);
     }
 
+    static void detach(ThreadGroup group) {
+        BY_GROUP.remove(group);
+    }
+
     /** Makes RocketMQ's loggers write here and nowhere else. */
     static void install() {
         LoggerContext context = (LoggerContext) LoggerFactory.getILoggerFactory();

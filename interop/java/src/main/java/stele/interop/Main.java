@@ -41,14 +41,23 @@ public final class Main {
         final ExecutorService thread;
         OpenStore store;
 
+        private final ThreadGroup group;
+
         Handle(String name) {
-            ThreadGroup group = new ThreadGroup(name);
+            group = new ThreadGroup(name);
             Logged.attach(group, logged);
             thread = Executors.newSingleThreadExecutor(work -> {
                 Thread t = new Thread(group, work, name);
                 t.setDaemon(true);
                 return t;
             });
+        }
+
+        /** Lets go of the thread, and of the buffers that RocketMQ keeps for it. */
+        void end() {
+            store = null;
+            Logged.detach(group);
+            thread.shutdown();
         }
     }
 
@@ -141,7 +150,8 @@ public final class Main {
             case "close":
                 store.close();
                 reply.put("log", handle.logged.take());
-                handle.store = null;
+                HANDLES.remove(request.getString("store"));
+                handle.end();
                 break;
             default:
                 throw new IllegalArgumentException("no such op: " + op);

@@ -16,6 +16,7 @@ import java.util.Arrays;
 import java.util.Base64;
 import java.util.TreeMap;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ConcurrentMap;
 import java.util.concurrent.locks.LockSupport;
 import java.util.function.Consumer;
 import org.apache.rocketmq.common.BoundaryType;
@@ -62,6 +63,7 @@ final class OpenStore {
         config.setHaListenPort(0); // any that is free
         config.setDiskMaxUsedSpaceRatio(95); // the disk of a test may be rather full
         config.setCleanFileForciblyEnable(false);
+        config.setMaxMessageSize(256 << 10); // each thread that puts has a buffer of that
         config.setFileReservedTime(c.getIntValue("reservedHours", 72));
         config.setFlushDiskType(c.getString("flush"));
         config.setEnabledAppendPropCRC(c.getBooleanValue("propertyCRC"));
@@ -118,9 +120,13 @@ final class OpenStore {
         }
     }
 
-    /** Has the next message of a queue get an offset. */
-    void begin(String topic, int queue, long offset) {
-        store.getQueueStore().getTopicQueueTable().put(topic + "-" + queue, offset);
+    /** Has the next message of a queue get an offset, in a store without messages. */
+    void begin(String topic, int queue, long offset) throws ReflectiveOperationException {
+        ConcurrentHashMap<String, Long> next = new ConcurrentHashMap<>();
+        next.put(topic + "-" + queue, offset);
+        // Its class is another one in each version.
+        Object queues = store.getQueueStore();
+        queues.getClass().getMethod("setTopicQueueTable", ConcurrentMap.class).invoke(queues, next);
     }
 
     JSONObject put(JSONObject spec) {
