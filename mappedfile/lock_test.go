@@ -166,3 +166,29 @@ func probeLock(t *testing.T, path string) []int64 {
 	require.NoError(t, unix.FcntlFlock(f.Fd(), unix.F_GETLK, q))
 	return []int64{int64(q.Type), int64(q.Pid), q.Start, q.Len}
 }
+
+// TestLockHolder: asking for the lock takes none, drops none, and makes no file.
+func TestLockHolder(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "lock")
+	ask := func(locked bool, pid int) {
+		t.Helper()
+		gotPID, got, err := mappedfile.LockHolder(path)
+		require.NoError(t, err)
+		require.Equal(t, locked, got)
+		require.Equal(t, pid, gotPID)
+	}
+	ask(false, 0)
+	require.NoFileExists(t, path)
+	p := startLockProcess(t, path)
+	ask(true, p.pid)
+	p.stop()
+	ask(false, 0)
+	l, err := mappedfile.OS().Lock(path)
+	require.NoError(t, err)
+	for range 2 {
+		ask(true, os.Getpid())
+	}
+	require.NoError(t, l.Close())
+	ask(false, 0)
+}

@@ -28,7 +28,8 @@ has a layout that is not supported, 130 interrupted.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(a.demoCommand(), a.demoWriterCommand(), a.inspectCommand(), a.verifyCommand(), a.appendCommand(), a.fetchCommand(), a.queryCommand(),
+	root.AddCommand(a.demoCommand(), a.demoWriterCommand(), a.inspectCommand(), a.verifyCommand(), a.rebuildCommand(),
+		a.appendCommand(), a.fetchCommand(), a.queryCommand(),
 		a.exportCommand(), a.importCommand(), a.replayCommand(),
 		a.topicCommand(), a.offsetsCommand(), a.configCommand(), a.retentionCommand(), a.benchCommand(), a.benchWriterCommand(), a.manCommand(), a.versionCommand())
 	completeQueueFlags(root)

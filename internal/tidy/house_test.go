@@ -64,6 +64,7 @@ var ours = house{
 
 		"experiment": 4,
 		"transfer":   4,
+		"rebuild":    4,
 		"interop":    4,
 
 		"cmd/storectl": 5,
@@ -86,6 +87,7 @@ var ours = house{
 		"topicmeta":        {"github.com/cockroachdb/pebble/v2"},
 		"store":            {"github.com/cockroachdb/pebble/v2/vfs"}, // the seam of topicmeta
 		"inspect":          {"golang.org/x/sys/unix"},
+		"rebuild":          {"golang.org/x/sys/unix"},
 		// The chart library draws SVG; nobody but storectl brings it along.
 		"experiment":   {"github.com/HdrHistogram/hdrhistogram-go", "github.com/go-analyze/charts/chartdraw", "golang.org/x/sys/unix"},
 		"cmd/storectl": {"github.com/spf13/cobra", "github.com/spf13/pflag"},
