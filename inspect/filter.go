@@ -6,10 +6,14 @@ package inspect
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"path"
+	"regexp"
 	"slices"
+	"time"
 
 	"github.com/stelelog/stele/message"
+	"github.com/stelelog/stele/timeindex"
 )
 
 // Filter says which messages are wanted. Each field that is set narrows the
@@ -24,6 +28,13 @@ type Filter struct {
 	Tags []string
 	// Keys are words of the KEYS property; one must be among the message's.
 	Keys []string
+	// UniqKeys are values of the UNIQ_KEY property, the id that the producer
+	// gave; one must be the message's.
+	UniqKeys []string
+	// Grep are expressions of which one must match the topic, the value of a
+	// property, or the body as the producer wrote it. BodyGrep look at the body
+	// alone. A body that can't be decompressed is taken as it is stored.
+	Grep, BodyGrep []*regexp.Regexp
 	// From and To bound the physical offset of the record: From ≤ offset < To.
 	// To 0 means the end of the log. From need not be the start of a record.
 	From, To message.Offset
@@ -35,10 +46,20 @@ type Filter struct {
 	// are passed over whose first records tell that all of them is older, or
 	// newer, taking store times to grow from file to file within
 	// timeindex.SetBack.
+	//
+	// It ends at the first record that was stored at Until plus
+	// timeindex.SetBack or later: a clock may have been set back by that much,
+	// and what is older than Until is not expected behind it.
 	Since, Until int64
+	// Reverse yields the last message first. Everything between the bounds is
+	// read twice then, file by file, up to where Limit is reached.
+	Reverse bool
 	// Limit ends the iteration after that many messages; 0 means none.
 	Limit int64
 }
+
+// setBack is how much older than a record those behind it may be.
+const setBack = int64(timeindex.SetBack / time.Millisecond)
 
 // Validate returns an error for a pattern or a bound that makes no sense.
 func (f *Filter) Validate() error {
@@ -65,10 +86,15 @@ func (f *Filter) Validate() error {
 type matcher struct {
 	Filter
 	topics map[string]bool
+	behind int64 // a record stored then or later ends the iteration
 }
 
 func newMatcher(f Filter) *matcher {
-	return &matcher{Filter: f, topics: make(map[string]bool)}
+	m := &matcher{Filter: f, topics: make(map[string]bool), behind: math.MaxInt64}
+	if f.Until > 0 && f.Until < math.MaxInt64-setBack {
+		m.behind = f.Until + setBack
+	}
+	return m
 }
 
 func (f *matcher) match(m *message.Message) bool {
@@ -85,6 +111,10 @@ func (f *matcher) match(m *message.Message) bool {
 		return false
 	case len(f.Keys) > 0 && !f.matchKey(m):
 		return false
+	case len(f.UniqKeys) > 0 && !f.matchUniqKey(m):
+		return false
+	case len(f.Grep) > 0 || len(f.BodyGrep) > 0:
+		return f.matchText(m)
 	}
 	return true
 }
@@ -122,6 +152,41 @@ func (f *matcher) matchKey(m *message.Message) bool {
 			if string(key) == want && want != "" {
 				return true
 			}
+		}
+	}
+	return false
+}
+
+func (f *matcher) matchUniqKey(m *message.Message) bool {
+	key, _ := m.Properties.Lookup(message.PropertyUniqKey)
+	for _, want := range f.UniqKeys {
+		if string(key) == want && want != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// matchText looks into what people wrote. The body comes last: it may have to be
+// decompressed.
+func (f *matcher) matchText(m *message.Message) bool {
+	found := len(f.Grep) == 0 || matchAny(f.Grep, []byte(m.Topic))
+	for rest := m.Properties.Encoded(); len(rest) > 0 && !found; {
+		var value []byte
+		_, value, rest = cutPair(rest)
+		found = value != nil && matchAny(f.Grep, value)
+	}
+	if found && len(f.BodyGrep) == 0 {
+		return true
+	}
+	body := Row{Message: m, Body: BodyPlain}.bytes()
+	return (found || matchAny(f.Grep, body)) && (len(f.BodyGrep) == 0 || matchAny(f.BodyGrep, body))
+}
+
+func matchAny(patterns []*regexp.Regexp, text []byte) bool {
+	for _, p := range patterns {
+		if p.Match(text) {
+			return true
 		}
 	}
 	return false

@@ -24,7 +24,8 @@ type Record struct {
 	Raw message.Record
 }
 
-// Messages yields the messages that f asks for, in the order of the log.
+// Messages yields the messages that f asks for, in the order of the log, or with
+// f.Reverse in the opposite one.
 // Lengths, positions and checksums of every record on the way are verified.
 //
 // What is wrong with the files, a stray one, one of a wrong length, a missing
@@ -55,7 +56,11 @@ func (d *Dir) Messages(ctx context.Context, f Filter) iter.Seq2[Record, error] {
 		if w.times != nil {
 			_ = w.times.Close() // read-only
 		}
-		if err == nil {
+		switch {
+		case err != nil:
+		case f.Reverse:
+			err = w.runBackward(from)
+		default:
 			err = w.run(from)
 		}
 		if err != nil {
@@ -78,7 +83,8 @@ type walk struct {
 	next  message.Offset   // items before it are no news
 	to    message.Offset
 	found int64
-	again message.Offset // damage before this offset was looked at twice
+	again message.Offset                        // damage before this offset was looked at twice
+	each  func(m *message.Message, wanted bool) // if set, told of every record
 
 	progress func(done, total int64)
 	began    message.Offset // where the walk did
@@ -125,6 +131,15 @@ func (w *walk) narrow() (from, to message.Offset, err error) {
 	if w.match.Until > 0 {
 		if at, ok := timeindex.FileBehind(w.log, w.match.Until); ok {
 			to = at
+		}
+		if w.match.Reverse { // from the front the walk itself comes upon it
+			found, err := timeindex.Search(w.ctx, w.log, w.times, min(to, w.log.Appended()), w.match.behind)
+			if w.ctx.Err() != nil {
+				return 0, 0, context.Cause(w.ctx)
+			}
+			if err == nil && found.OK {
+				to = found.Offset
+			}
 		}
 	}
 	if w.match.Since > 0 {
@@ -232,7 +247,14 @@ func (w *walk) item(it *commitlog.ScanItem) error {
 	switch it.Kind {
 	case commitlog.ItemRecord:
 		w.last = it.Offset
-		if !w.match.match(it.Message) {
+		if it.Message.StoreTimestamp >= w.match.behind {
+			return errStop
+		}
+		wanted := w.match.match(it.Message)
+		if w.each != nil {
+			w.each(it.Message, wanted)
+		}
+		if !wanted {
 			return nil
 		}
 		if !w.yield(Record{Message: it.Message, Raw: it.Record}, nil) {

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -52,6 +54,46 @@ func TestMessagesOfABroker(t *testing.T) {
 	}
 }
 
+func TestFilterByUniqueKey(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	w := newWriter(t, dir, 64<<10)
+	for i := range 5 {
+		m := &message.Message{Topic: "t", Body: []byte("tea")}
+		m.Properties.Set(message.PropertyUniqKey, fmt.Sprintf("7F0001-%d", i))
+		m.Properties.Set(message.PropertyKeys, "7F0001-2")
+		_, err := w.append(m)
+		require.NoError(t, err)
+	}
+	require.NoError(t, w.log.Close())
+	for want, keys := range map[int][]string{0: {"7F0001"}, 1: {"7F0001-2"}, 2: {"7F0001-3", "7F0001-4", "none"}} {
+		got, errs := collect(t, open(t, dir), inspect.Filter{UniqKeys: keys})
+		require.Empty(t, errs)
+		require.Len(t, got, want)
+	}
+}
+
+func patterns(exprs ...string) (all []*regexp.Regexp) {
+	for _, e := range exprs {
+		all = append(all, regexp.MustCompile(e))
+	}
+	return all
+}
+
+func bodyHas(m *message.Message, expr string) bool {
+	body, err := m.PlainBody(0)
+	return regexp.MustCompile(expr).Match(body) && err == nil
+}
+
+func propsHave(m *message.Message, expr string) bool {
+	for _, v := range m.Properties.All() {
+		if regexp.MustCompile(expr).MatchString(v) {
+			return true
+		}
+	}
+	return false
+}
+
 func TestFilter(t *testing.T) {
 	t.Parallel()
 	d := open(t, sample(t, closed))
@@ -92,6 +134,13 @@ func TestFilter(t *testing.T) {
 		"until":               {inspect.Filter{Until: noon}, func(m *message.Message) bool { return m.StoreTimestamp < noon }},
 		"before all":          {inspect.Filter{Until: 1}, func(*message.Message) bool { return false }},
 		"after all":           {inspect.Filter{Since: noon * 2}, func(*message.Message) bool { return false }},
+		"no unique key":       {inspect.Filter{UniqKeys: []string{""}}, func(*message.Message) bool { return false }},
+		"grep a topic":        {inspect.Filter{Grep: patterns("^topic-[12]$")}, func(m *message.Message) bool { return m.Topic != "topic-0" }},
+		"grep a property":     {inspect.Filter{Grep: patterns("^TagB$", "^TagC$")}, func(m *message.Message) bool { return m.Tags() == "TagB" || m.Tags() == "TagC" }},
+		"grep a body":         {inspect.Filter{Grep: patterns("[a-c]{3}")}, func(m *message.Message) bool { return bodyHas(m, "[a-c]{3}") || propsHave(m, "[a-c]{3}") }},
+		"body grep":           {inspect.Filter{BodyGrep: patterns("[a-c]{3}")}, func(m *message.Message) bool { return bodyHas(m, "[a-c]{3}") }},
+		"both greps":          {inspect.Filter{Grep: patterns("^TagB$"), BodyGrep: patterns("[a-c]{3}")}, func(m *message.Message) bool { return m.Tags() == "TagB" && bodyHas(m, "[a-c]{3}") }},
+		"no tag in a body":    {inspect.Filter{BodyGrep: patterns("^TagB$")}, func(*message.Message) bool { return false }},
 		"all of them": {
 			inspect.Filter{Topics: []string{"topic-0"}, Queues: []int32{2}, Tags: []string{"TagA"}, Since: noon},
 			func(m *message.Message) bool {
@@ -114,6 +163,12 @@ func TestFilter(t *testing.T) {
 			if len(want) > 0 {
 				require.Equal(t, want, offsets(got))
 			}
+			back := tt.filter
+			back.Reverse = true
+			got, errs = collect(t, d, back)
+			require.Empty(t, errs)
+			slices.Reverse(want)
+			require.Equal(t, append([]int64{}, want...), offsets(got))
 		})
 	}
 	t.Run("limit", func(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -29,7 +30,7 @@ func (c *choice) Type() string   { return "FORMAT" }
 
 func (c *choice) Set(s string) error {
 	if !slices.Contains(c.known, s) {
-		return fmt.Errorf("must be one of %v", c.known)
+		return fmt.Errorf("must be one of %s", strings.Join(c.known, ", "))
 	}
 	c.value = s
 	return nil

@@ -4,6 +4,9 @@
 package main
 
 import (
+	"regexp"
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"github.com/stelelog/stele/inspect"
@@ -16,6 +19,7 @@ type filterFlags struct {
 	from, to     size
 	since, until moment
 	tags         tagFlag
+	grep, body   patterns
 }
 
 // filterFlags adds them.
@@ -30,6 +34,9 @@ func (a *app) filterFlagsTo(cmd *cobra.Command, f *filterFlags, to string) {
 	fl.Lookup("queue").DefValue = "" // pflag would show []
 	tagsFlag(cmd, &f.tags)
 	fl.StringArrayVar(&f.filter.Keys, "key", nil, "only messages with this `KEY` (can be repeated)")
+	fl.StringArrayVar(&f.filter.UniqKeys, "uniq-key", nil, "only the message with this `ID` of its producer (UNIQ_KEY; can be repeated)")
+	fl.Var(&f.grep, "grep", "only messages with a topic, a value of a property or a body that matches this expression (can be repeated)")
+	fl.Var(&f.body, "body-grep", "only messages with a body that matches this expression (can be repeated)")
 	fl.Var(&f.from, "from", "only records that begin at or behind this physical offset")
 	fl.Var(&f.to, to, "only records that begin before this physical offset")
 	fl.Var(&f.since, "since", "only messages stored at or after this time: RFC 3339, or a duration before now like 90m or 7d")
@@ -42,9 +49,32 @@ func (f *filterFlags) get() (inspect.Filter, error) {
 	filter := f.filter
 	filter.From, filter.To = message.Offset(f.from), message.Offset(f.to)
 	filter.Tags = f.tags.filter().Tags()
+	filter.Grep, filter.BodyGrep = f.grep, f.body
 	filter.Since, filter.Until = f.since.ms, f.until.ms
 	if err := filter.Validate(); err != nil {
 		return filter, usageError{err}
 	}
 	return filter, nil
+}
+
+// patterns are regular expressions.
+type patterns []*regexp.Regexp
+
+func (p *patterns) Type() string { return "EXPRESSION" }
+
+func (p *patterns) String() string {
+	var all []string
+	for _, e := range *p {
+		all = append(all, e.String())
+	}
+	return strings.Join(all, " ")
+}
+
+func (p *patterns) Set(text string) error {
+	e, err := regexp.Compile(text)
+	if err != nil {
+		return err
+	}
+	*p = append(*p, e)
+	return nil
 }

@@ -66,6 +66,7 @@ type importFlags struct {
 	queue    int32
 	tags     string
 	fromLine int64
+	quiet    bool
 }
 
 func (a *app) importCommand() *cobra.Command {
@@ -110,6 +111,7 @@ With --lines each line of text becomes the body of a message of --topic.`
 	fl.Int32Var(&f.queue, "queue", 0, "`QUEUE` of the messages, with --lines")
 	fl.StringVar(&f.tags, "tags", "", "`TAG` of the messages, with --lines")
 	fl.Int64Var(&f.fromLine, "from-line", 1, "begin with line `N`: go on with an import that ended before")
+	quietFlag(cmd, &f.quiet)
 	copyFlagsOf(cmd, &f.copyFlags, "default 1 GiB")
 	return cmd
 }
@@ -157,7 +159,11 @@ func (a *app) importFrom(args []string, f *importFlags) (err error) {
 		return storeFailure(err)
 	}
 	im.Store = t.Store
+	size := inputSize(im.Input)
+	bar := a.bar(f.quiet, "importing", size)
+	im.Progress = func(n int64) { bar.Set(n, size) }
 	done, err := im.Run(a.ctx)
+	bar.Stop()
 	if done.Delayed > 0 {
 		a.say("%d messages that waited for a later delivery were left out (--delayed %s)", done.Delayed, f.delayed.value)
 	}
@@ -188,6 +194,19 @@ func (a *app) importEnded(t *transfer.Target, im *transfer.Import, done transfer
 		return errFindings
 	}
 	return err
+}
+
+// inputSize is how many bytes an input has, or 0 if that is not known.
+func inputSize(in io.Reader) int64 {
+	f, ok := in.(*os.File)
+	if !ok {
+		return 0
+	}
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return 0
+	}
+	return info.Size()
 }
 
 // inputName is what an input is called in words.

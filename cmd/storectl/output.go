@@ -18,6 +18,13 @@ type item interface {
 	Cells() []string
 }
 
+// lister prints items as they come.
+type lister interface {
+	add(it item) error
+	began() bool // something was added
+	close() error
+}
+
 // list prints items as they come, in memory that does not grow with them.
 type list struct {
 	out    *bufio.Writer
@@ -35,6 +42,8 @@ const tableBlock = 1000
 func (a *app) newList(f format, header ...string) *list {
 	return &list{out: a.out, format: f, header: header}
 }
+
+func (l *list) began() bool { return l.n > 0 }
 
 // add prints one item. What it returns is a failure to write.
 func (l *list) add(it item) error {
@@ -82,8 +91,8 @@ func (l *list) close() error {
 
 // ended closes a list that an error has cut short, so that what was listed is
 // whole, and returns the error. What never began stays empty.
-func (a *app) ended(l *list, err error) error {
-	if l.n == 0 {
+func (a *app) ended(l lister, err error) error {
+	if !l.began() {
 		return err
 	}
 	return errors.Join(err, l.close())

@@ -100,7 +100,7 @@ var ours = house{
 		"warmup":       {"github.com/edsrzf/mmap-go"},
 		"commitlog":    {"golang.org/x/sys/unix"},
 		"store":        {"golang.org/x/sys/unix"},
-		"cmd/storectl": {"github.com/rogpeppe/go-internal/testscript"},
+		"cmd/storectl": {"github.com/rogpeppe/go-internal/testscript", "golang.org/x/sys/unix"},
 		"interop":      {"github.com/cockroachdb/pebble/v2/vfs"},
 	},
 	allTests: []string{"github.com/stretchr/testify", "go.uber.org/goleak"},
