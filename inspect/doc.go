@@ -30,7 +30,8 @@
 // Verify compares everything with everything in one pass over the log: each
 // record is looked up in its queue, and each queue counts how many of its
 // entries were found right that way. Only a queue where the count does not come
-// out is gone through entry by entry.
+// out is gone through entry by entry. Entries of the key index stand in the order
+// of their records, so they are met side by side.
 //
 // # A directory that is being written
 //

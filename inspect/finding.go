@@ -15,8 +15,8 @@ import (
 // Kind says what a Finding is about.
 type Kind string
 
-// The kinds of findings. The first five are about the log, the entries about
-// the queues.
+// The kinds of findings. The first five are about the log and its files, those
+// of entries about the queues.
 const (
 	KindRecord     Kind = "record"         // bytes in the log that are no intact record or filler
 	KindDuplicate  Kind = "duplicate"      // a record whose place in its queue another one has
@@ -29,6 +29,16 @@ const (
 	KindSize       Kind = "entry-size"     // an entry with another size than its record
 	KindTag        Kind = "entry-tag"      // an entry with another tag hash than its record
 	KindHole       Kind = "entry-hole"     // an entry that was never filled
+
+	// About the key index. A missing key is told of its record, in the log.
+	KindIndexMissing Kind = "index-missing" // keys of records that the index does not have
+	KindIndexHeader  Kind = "index-header"  // a header that the entries contradict
+	KindIndexSlot    Kind = "index-slot"    // a slot that does not name the newest entry of its chain
+	KindIndexChain   Kind = "index-chain"   // an entry that does not name the one before it in its chain
+	KindIndexHash    Kind = "index-hash"    // an entry with another hash than its record's key
+	KindIndexRecord  Kind = "index-record"  // an entry that names no record with such a key
+	KindIndexTime    Kind = "index-time"    // an entry with another time than its record
+	KindIndexEntry   Kind = "index-entry"   // entries as a whole
 )
 
 // Finding is one thing that is wrong with a store, or that is worth a Note.

@@ -35,7 +35,10 @@ type KeyQuery struct {
 }
 
 // openIndex lists the index files as they are now.
-func (d *Dir) openIndex(z keyindex.Sizes) (*keyindex.Set, error) {
+func (d *Dir) openIndex(z keyindex.Sizes) (*keyindex.Set, error) { return d.openIndexOf(z, false) }
+
+// openIndexOf is openIndex, for files that may be damaged as well.
+func (d *Dir) openIndexOf(z keyindex.Sizes, damaged bool) (*keyindex.Set, error) {
 	disk := mappedfile.OS()
 	text, err := disk.ReadFile(filepath.Join(d.path, layout.Stele, layout.IndexNote))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -43,7 +46,7 @@ func (d *Dir) openIndex(z keyindex.Sizes) (*keyindex.Set, error) {
 	}
 	note, _ := keyindex.ParseNote(text)
 	return keyindex.OpenSet(keyindex.Options{
-		Dir: filepath.Join(d.path, layout.Index), Disk: disk, ReadOnly: true, Sizes: z, Hint: note.Sizes,
+		Dir: filepath.Join(d.path, layout.Index), Disk: disk, ReadOnly: true, Damaged: damaged, Sizes: z, Hint: note.Sizes,
 	})
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/internal/checkpoint"
 	"github.com/stelelog/stele/internal/layout"
+	"github.com/stelelog/stele/keyindex"
 	"github.com/stelelog/stele/message"
 )
 
@@ -28,11 +29,18 @@ type Verified struct {
 	Notes    int64 `json:"notes"`
 }
 
+// VerifyOptions says how to verify. The zero value is usable.
+type VerifyOptions struct {
+	// Index are the sizes of the index files, as in KeyQuery.
+	Index keyindex.Sizes
+}
+
 // Verify reads everything once and compares it: every record and filler of the
 // log with its checksums and place; every record with its entry in its queue,
-// and every entry with its record; the checkpoint with the log. What is wrong
+// and every entry with its record; every key with its entry in the key index, and
+// the index's chains, slots and headers; the checkpoint with the log. What is wrong
 // goes to report, in the order in which it is met: the files, the log from its
-// first byte, the queues. One that is damaged hides none behind it.
+// first byte, with the index, the queues. One that is damaged hides none behind it.
 //
 // It writes nothing, takes no lock, and works beside an owner that appends:
 // what is not in its queue yet is a Note then. Memory does not grow with the
@@ -40,8 +48,8 @@ type Verified struct {
 //
 // The error is the first one of report, that of ctx, ErrUnreadable, or what the
 // file system said; what report got until then stands.
-func (d *Dir) Verify(ctx context.Context, report func(*Finding) error) (Verified, error) {
-	v := &verifier{d: d, ctx: ctx, report: report, queues: map[queueKey]*rawQueue{}}
+func (d *Dir) Verify(ctx context.Context, o VerifyOptions, report func(*Finding) error) (Verified, error) {
+	v := &verifier{d: d, ctx: ctx, o: o, report: report, queues: map[queueKey]*rawQueue{}}
 	err := v.run()
 	return v.sum, err
 }
@@ -50,11 +58,14 @@ func (d *Dir) Verify(ctx context.Context, report func(*Finding) error) (Verified
 type verifier struct {
 	d      *Dir
 	ctx    context.Context
+	o      VerifyOptions
 	report func(*Finding) error
 	sum    Verified
 
 	checkpoint *checkpoint.Checkpoint // nil without a sound one
 	abort      *Abort                 // nil without the file
+	stele      bool                   // Stele was here
+	keys       *keyCheck              // nil when the key index can't be compared
 	queues     map[queueKey]*rawQueue
 	order      []*rawQueue // sorted by topic and id
 	known      message.Offset
@@ -86,6 +97,12 @@ func (v *verifier) run() error {
 		return err
 	}
 	defer v.closeQueues()
+	if err := v.openKeys(); err != nil {
+		return err
+	}
+	if v.keys != nil {
+		defer func() { _ = v.keys.set.Close() }() // read-only: nothing can be lost
+	}
 	log, err := v.d.openLog()
 	if err != nil {
 		return err
@@ -98,6 +115,11 @@ func (v *verifier) run() error {
 	}
 	for _, q := range v.order {
 		if err := v.checkQueue(q); err != nil {
+			return err
+		}
+	}
+	if v.keys != nil {
+		if err := v.keys.conclude(); err != nil {
 			return err
 		}
 	}
@@ -117,6 +139,10 @@ func (v *verifier) finding(f *Finding) error {
 // smallFiles looks at abort and checkpoint.
 func (v *verifier) smallFiles() error {
 	var o Overview
+	var err error
+	if v.stele, err = exists(filepath.Join(v.d.path, layout.Stele)); err != nil {
+		return err
+	}
 	path := filepath.Join(v.d.path, layout.Abort)
 	if err := o.addAbort(path); err != nil {
 		return err
@@ -166,6 +192,11 @@ func (v *verifier) readLog() error {
 		v.clock(rec.Message)
 		if err := v.record(rec.Message); err != nil {
 			return err
+		}
+		if v.keys != nil {
+			if err := v.keys.record(rec.Message); err != nil {
+				return err
+			}
 		}
 	}
 	for _, q := range v.order {

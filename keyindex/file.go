@@ -6,7 +6,6 @@ package keyindex
 import (
 	"errors"
 	"fmt"
-	"math"
 	"sync"
 	"sync/atomic"
 
@@ -245,7 +244,7 @@ func (f *File) put(m Image, hash int32, off message.Offset, storeTime int64) err
 	counts := m.load64(countsAt)
 	used, k := int32(counts>>32), m.next()
 	slot := m.SlotOf(hash)
-	if err := f.reserve(m.slotAt(slot), m.entryAt(k+1)); err != nil {
+	if err := f.reserve(m.SlotAt(slot), m.EntryAt(k+1)); err != nil {
 		return err
 	}
 	prev := m.Slot(slot)
@@ -254,7 +253,7 @@ func (f *File) put(m Image, hash int32, off message.Offset, storeTime int64) err
 		used++
 	}
 	m.putEntry(k, Entry{Hash: hash, Offset: off, Seconds: m.seconds(storeTime), Prev: prev})
-	m.store32(m.slotAt(slot), int32(k))
+	m.store32(m.SlotAt(slot), int32(k))
 	if k == 1 {
 		m.store64(beginTimeAt, storeTime)
 		m.store64(beginOffsetAt, int64(off))
@@ -262,17 +261,13 @@ func (f *File) put(m Image, hash int32, off message.Offset, storeTime int64) err
 	m.store64(endTimeAt, storeTime)
 	m.store64(endOffsetAt, int64(off))
 	m.store64(countsAt, int64(used)<<32|int64(k+1))
-	f.touch(m.entryAt(k + 1))
+	f.touch(m.EntryAt(k + 1))
 	return nil
 }
 
 // seconds is how far a store time is from the file's begin, as an entry has it.
 func (m Image) seconds(storeTime int64) int32 {
-	begin := m.load64(beginTimeAt)
-	if begin <= 0 {
-		return 0
-	}
-	return int32(min(max((storeTime-begin)/1000, 0), math.MaxInt32))
+	return Seconds(m.load64(beginTimeAt), storeTime)
 }
 
 // flush makes durable what was written before the call; with whole, all of the

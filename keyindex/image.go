@@ -41,6 +41,12 @@ var DefaultSizes = Sizes{Slots: DefaultSlots, Entries: DefaultEntries}
 // FileSize is the length of a file in bytes.
 func (z Sizes) FileSize() int64 { return z.entriesAt() + EntrySize*int64(z.Entries) }
 
+// SlotAt is where slot i stands in a file, in bytes.
+func (z Sizes) SlotAt(i int) int64 { return HeaderSize + SlotSize*int64(i) }
+
+// EntryAt is where entry k stands in a file, in bytes.
+func (z Sizes) EntryAt(k int) int64 { return z.entriesAt() + EntrySize*int64(k) }
+
 func (z Sizes) entriesAt() int64 { return HeaderSize + SlotSize*int64(z.Slots) }
 
 // Check returns an error that wraps ErrSizes unless there is a slot and room for
@@ -161,19 +167,15 @@ func (m Image) Len() int { return m.next() - 1 }
 // Full reports whether no entry has room any more.
 func (m Image) Full() bool { return m.next() == m.Entries }
 
-func (m Image) slotAt(i int) int64 { return HeaderSize + SlotSize*int64(i) }
-
-func (m Image) entryAt(k int) int64 { return m.entriesAt() + EntrySize*int64(k) }
-
 // SlotOf is the slot of a hash.
 func (m Image) SlotOf(hash int32) int { return int(hash) % m.Slots }
 
 // Slot returns what slot i holds, which must be in [0, Slots).
-func (m Image) Slot(i int) int32 { return m.load32(m.slotAt(i)) }
+func (m Image) Slot(i int) int32 { return m.load32(m.SlotAt(i)) }
 
 // Entry returns entry k, which must be in [0, Entries).
 func (m Image) Entry(k int) Entry {
-	b := m.data[m.entryAt(k):][:EntrySize]
+	b := m.data[m.EntryAt(k):][:EntrySize]
 	return Entry{
 		Hash:    int32(binary.BigEndian.Uint32(b)),
 		Offset:  message.Offset(binary.BigEndian.Uint64(b[4:])),
@@ -183,7 +185,7 @@ func (m Image) Entry(k int) Entry {
 }
 
 func (m Image) putEntry(k int, e Entry) {
-	b := m.data[m.entryAt(k):][:EntrySize]
+	b := m.data[m.EntryAt(k):][:EntrySize]
 	binary.BigEndian.PutUint32(b, uint32(e.Hash))
 	binary.BigEndian.PutUint64(b[4:], uint64(e.Offset))
 	binary.BigEndian.PutUint32(b[12:], uint32(e.Seconds))

@@ -26,7 +26,8 @@ func FileName(t time.Time) string {
 	return t.Format(nameLayout) + fmt.Sprintf("%03d", t.Nanosecond()/1e6)
 }
 
-func isFileName(name string) bool {
+// IsFileName reports whether a name is that of an index file.
+func IsFileName(name string) bool {
 	_, ok := parseName(name)
 	return ok
 }
@@ -52,7 +53,7 @@ func (s *Set) list() ([]mappedfile.Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	entries = slices.DeleteFunc(entries, func(e mappedfile.Entry) bool { return e.Dir || !isFileName(e.Name) })
+	entries = slices.DeleteFunc(entries, func(e mappedfile.Entry) bool { return e.Dir || !IsFileName(e.Name) })
 	if len(entries) == 0 {
 		return nil, nil
 	}

@@ -67,17 +67,17 @@ func (s *Set) mend(f *File, m Image, from message.Offset) (left int, ok bool, er
 		if m.Slot(i) == head {
 			continue
 		}
-		if err := f.reserveFront(m.slotAt(i)); err != nil {
+		if err := f.reserveFront(m.SlotAt(i)); err != nil {
 			return 0, false, err
 		}
-		m.store32(m.slotAt(i), head)
-		f.touch(m.slotAt(i) + SlotSize)
+		m.store32(m.SlotAt(i), head)
+		f.touch(m.SlotAt(i) + SlotSize)
 	}
 	r, err := f.mapped()
 	if err != nil {
 		return 0, false, err
 	}
-	if at := m.entryAt(c.n + 1); at < int64(len(m.data)) {
+	if at := m.EntryAt(c.n + 1); at < int64(len(m.data)) {
 		if err := r.Zero(at, int64(len(m.data))-at); err != nil {
 			return 0, false, err
 		}

@@ -42,7 +42,7 @@ func ParseNote(b []byte) (Note, bool) {
 	}
 	if n.Newest == noFile {
 		n.Newest = ""
-	} else if !isFileName(n.Newest) {
+	} else if !IsFileName(n.Newest) {
 		return Note{}, false
 	}
 	return n, n.Sizes.Check() == nil && bytes.Equal(n.Format(), b)

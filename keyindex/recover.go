@@ -212,16 +212,16 @@ func (s *Set) uncounted(f *File, m Image, k int, from message.Offset) (changed, 
 func (s *Set) unput(f *File, m Image, k int, e Entry) error {
 	pos := int64(0)
 	if e.Hash >= 0 {
-		pos = m.slotAt(m.SlotOf(e.Hash))
+		pos = m.SlotAt(m.SlotOf(e.Hash))
 	}
-	if err := f.reserve(pos, m.entryAt(k+1)); err != nil {
+	if err := f.reserve(pos, m.EntryAt(k+1)); err != nil {
 		return err
 	}
 	if e.Hash >= 0 {
 		m.store32(pos, e.Prev)
 	}
 	m.putEntry(k, Entry{})
-	f.touch(m.entryAt(k + 1))
+	f.touch(m.EntryAt(k + 1))
 	return nil
 }
 

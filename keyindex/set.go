@@ -33,6 +33,10 @@ type Options struct {
 	// ReadOnly changes nothing on disk, and passes over files of a wrong length:
 	// see Problems.
 	ReadOnly bool
+	// Damaged takes the sizes, where nothing else tells them, from a file most of
+	// whose entries are sound, which is enough to look for damage and not enough
+	// to write. It is for a Set that is ReadOnly.
+	Damaged bool
 	// Clock names new files; nil is time.Now.
 	Clock func() time.Time
 	// Record returns the record at an offset, nil if it has expired, and an error

@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"slices"
 
 	"github.com/stelelog/stele/mappedfile"
+	"github.com/stelelog/stele/message"
 )
 
 // settle finds the sizes of a directory's files: as o gives them, else as the
@@ -78,7 +80,15 @@ func tell(o *Options, found []mappedfile.Entry, length int64) (Sizes, error) {
 		if e.Size != length {
 			continue
 		}
-		if z, ok, err := inferFile(o, filepath.Join(o.Dir, e.Name)); ok || err != nil {
+		if z, ok, err := inferFile(o, filepath.Join(o.Dir, e.Name), Infer); ok || err != nil {
+			return z, err
+		}
+	}
+	for _, e := range found {
+		if e.Size != length || !o.Damaged || !o.ReadOnly {
+			continue
+		}
+		if z, ok, err := inferFile(o, filepath.Join(o.Dir, e.Name), guess); ok || err != nil {
 			return z, err
 		}
 	}
@@ -97,7 +107,7 @@ func fits(z Sizes, length int64) error {
 
 // inferFile finds the sizes that a file's content speaks for. A file that is
 // being written is looked at some more times.
-func inferFile(o *Options, path string) (z Sizes, ok bool, err error) {
+func inferFile(o *Options, path string, infer func([]byte) (Sizes, bool)) (z Sizes, ok bool, err error) {
 	r, err := o.Disk.Open(path, mappedfile.Mapping{ReadOnly: true, Lean: true})
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, mappedfile.ErrFileSize) {
 		return Sizes{}, false, nil // expired meanwhile, or just being made
@@ -107,7 +117,7 @@ func inferFile(o *Options, path string) (z Sizes, ok bool, err error) {
 	}
 	err = mappedfile.Guard(func() error {
 		for range 5 {
-			if z, ok = Infer(r.Bytes()); ok {
+			if z, ok = infer(r.Bytes()); ok {
 				break
 			}
 		}
@@ -122,13 +132,38 @@ func inferFile(o *Options, path string) (z Sizes, ok bool, err error) {
 // length of the file allows one. All entries must then be sound, stand in the
 // chains that the slots begin, and be as many as the header says.
 func Infer(data []byte) (Sizes, bool) {
-	if len(data) < HeaderSize+SlotSize+2*EntrySize || (len(data)-HeaderSize)%SlotSize != 0 {
-		return Sizes{}, false
+	m, ok := candidate(data, counted(data))
+	return m.Sizes, ok && m.sound()
+}
+
+// guess is Infer for a file that is damaged here and there, or whose last entry
+// is not counted yet: most of its entries must be sound.
+func guess(data []byte) (Sizes, bool) {
+	for more := range int64(2) {
+		if m, ok := candidate(data, counted(data)+more); ok && m.mostlySound() {
+			return m.Sizes, true
+		}
 	}
-	count := int64(int32(binary.BigEndian.Uint32(data[countsAt+4:])))
+	return Sizes{}, false
+}
+
+// counted is what the header says of how many entries there are, entry 0 included.
+func counted(data []byte) int64 {
+	if len(data) < HeaderSize {
+		return 0
+	}
+	return int64(int32(binary.BigEndian.Uint32(data[countsAt+4:])))
+}
+
+// candidate is the file with the one pair of sizes that it can have if so many
+// entries are in it.
+func candidate(data []byte, count int64) (Image, bool) {
+	if len(data) < HeaderSize+SlotSize+2*EntrySize || (len(data)-HeaderSize)%SlotSize != 0 {
+		return Image{}, false
+	}
 	last := lastWord(data[HeaderSize:])
 	if count < 2 || last < 0 {
-		return Sizes{}, false
+		return Image{}, false
 	}
 	words := int64(len(data)-HeaderSize) / SlotSize
 	const perEntry = EntrySize / SlotSize
@@ -139,9 +174,26 @@ func Infer(data []byte) (Sizes, bool) {
 		}
 		z := Sizes{Slots: int(slots), Entries: int((words - slots) / perEntry)}
 		m, err := NewImage("", data, z)
-		return z, err == nil && m.Full() == (count == int64(z.Entries)) && m.sound()
+		return m, err == nil && count <= int64(z.Entries)
 	}
-	return Sizes{}, false
+	return Image{}, false
+}
+
+// mostlySound reports whether three of four entries at least can stand where they
+// do. With a wrong number of slots next to none can.
+func (m Image) mostlySound() bool {
+	n, good, last := m.Len(), 0, message.Offset(0)
+	for k := 1; k <= n; k++ {
+		e := m.Entry(k)
+		if e.Hash < 0 || e.Seconds < 0 || e.Prev < 0 || int(e.Prev) >= k || e.Offset < last {
+			continue
+		}
+		if e.Prev == 0 || m.SlotOf(m.Entry(int(e.Prev)).Hash&math.MaxInt32) == m.SlotOf(e.Hash) {
+			good++
+		}
+		last = e.Offset
+	}
+	return n > 0 && 4*good >= 3*n
 }
 
 // lastWord is the last 32-bit word of b that is not zero, -1 when there is none.
@@ -162,7 +214,7 @@ func lastWord(b []byte) int64 {
 // sound reports whether header, slots and entries agree in everything.
 func (m Image) sound() bool {
 	h, n := m.Header(), m.Len()
-	if n == 0 || m.Entry(0) != (Entry{}) || h.BeginOffset != m.Entry(1).Offset || h.EndOffset != m.Entry(n).Offset {
+	if n == 0 || n+1 != int(h.Count) || m.Entry(0) != (Entry{}) || h.BeginOffset != m.Entry(1).Offset || h.EndOffset != m.Entry(n).Offset {
 		return false
 	}
 	c := m.scan(everything)

@@ -9,12 +9,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stelelog/stele/inspect"
+	"github.com/stelelog/stele/keyindex"
 )
 
 type verifyFlags struct {
 	format *format
 	logDir string
 	quiet  bool
+	sizes  keyindex.Sizes
 }
 
 func (a *app) verifyCommand() *cobra.Command {
@@ -23,7 +25,8 @@ func (a *app) verifyCommand() *cobra.Command {
 		func(args []string) error { return a.verify(args[0], &f) })
 	cmd.Long = `Verify reads a store once, from end to end, and compares everything with
 everything: each record with its checksums and its place, each record with its
-entry in its queue and each entry with its record, the checkpoint with the log.
+entry in its queue and each entry with its record, each key with its entry in the
+key index and the chains, slots and headers of that, the checkpoint with the log.
 
 What is wrong is listed: the kind, the file, the offset (the physical offset for
 a finding in the log, the position in the file for any other), and what was
@@ -36,12 +39,16 @@ stderr and no finding. The exit status is 1 if there are findings.`
 		storectl verify /data/store
 		storectl verify /data/store -o ndjson | jq -r .kind | sort | uniq -c`)
 	cmd.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "no notes, no summary and no progress on stderr")
+	indexSizeFlags(cmd, &f.sizes)
 	commitLogFlag(cmd, &f.logDir)
 	f.format = formatFlag(cmd)
 	return cmd
 }
 
 func (a *app) verify(dir string, f *verifyFlags) error {
+	if f.sizes.Slots < 0 || f.sizes.Entries < 0 {
+		return usagef("--index-slots and --index-entries can't be negative")
+	}
 	bar := a.bar(f.quiet, "verify", 0)
 	defer bar.Stop()
 	d, err := inspect.Open(dir, inspect.Options{CommitLog: f.logDir, Progress: bar.Set})
@@ -49,7 +56,7 @@ func (a *app) verify(dir string, f *verifyFlags) error {
 		return err
 	}
 	l := a.newList(*f.format, "KIND", "FILE", "OFFSET", "TOPIC", "QUEUE", "QUEUE OFFSET", "DETAIL")
-	sum, err := d.Verify(a.ctx, func(x *inspect.Finding) error {
+	sum, err := d.Verify(a.ctx, inspect.VerifyOptions{Index: f.sizes}, func(x *inspect.Finding) error {
 		if !x.Note {
 			return l.add(&findingItem{x})
 		}

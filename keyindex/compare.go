@@ -1,0 +1,51 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package keyindex
+
+import (
+	"math"
+
+	"github.com/stelelog/stele/message"
+)
+
+// AppendHashes appends the hashes of a record's keys to dst, in the order of
+// their entries: that of its UNIQ_KEY and of each word of its KEYS. A rollback has
+// no entries.
+func AppendHashes(dst []int32, m *message.Message) []int32 {
+	if m.SysFlag.Transaction() == message.TransactionRollback {
+		return dst
+	}
+	topic, known := int32(0), false
+	_ = eachKey(m, func(key []byte) error {
+		if !known { // most records have a key, but not all
+			topic, known = message.HashString(m.Topic+"#"), true
+		}
+		dst = append(dst, positive(message.HashOn(topic, key)))
+		return nil
+	})
+	return dst
+}
+
+// Seconds is how far a store time lies behind the begin of a file, as an entry of
+// the file has it; both are in milliseconds.
+func Seconds(begin, storeTime int64) int32 {
+	if begin <= 0 {
+		return 0
+	}
+	return int32(min(max((storeTime-begin)/1000, 0), math.MaxInt32))
+}
+
+// Drop unmaps the file; its next use maps it again. It must not run beside any
+// other use of the file: it is for who goes through many files, one by one.
+func (f *File) Drop() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := f.region
+	if r == nil || f.refs.Load() != 1 {
+		return nil
+	}
+	f.data.Store(nil)
+	f.region = nil
+	return r.Close()
+}
