@@ -8,6 +8,7 @@ import (
 
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/internal/layout"
+	"github.com/stelelog/stele/keyindex"
 	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
 )
@@ -22,12 +23,15 @@ type Options struct {
 	// may lie a file that was made ahead of need. It is called every mebibyte or
 	// so, on the goroutine that iterates, and must be quick.
 	Progress func(done, total int64)
+	// Index are the sizes of the index files for Verify, as KeyQuery.Sizes.
+	Index keyindex.Sizes
 }
 
 // Dir is a store directory that is looked at. It is safe for concurrent use.
 type Dir struct {
 	path     string
 	log      string
+	index    keyindex.Sizes
 	progress func(done, total int64)
 }
 
@@ -46,7 +50,7 @@ func Open(dir string, o Options) (*Dir, error) {
 	if progress == nil {
 		progress = func(int64, int64) {}
 	}
-	return &Dir{path: dir, log: log, progress: progress}, nil
+	return &Dir{path: dir, log: log, index: o.Index, progress: progress}, nil
 }
 
 // Path is the directory that was opened.

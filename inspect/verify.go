@@ -15,7 +15,6 @@ import (
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/internal/checkpoint"
 	"github.com/stelelog/stele/internal/layout"
-	"github.com/stelelog/stele/keyindex"
 	"github.com/stelelog/stele/message"
 )
 
@@ -27,12 +26,6 @@ type Verified struct {
 	Entries  int64 `json:"entries"` // of the queues, expired and blank ones left out
 	Findings int64 `json:"findings"`
 	Notes    int64 `json:"notes"`
-}
-
-// VerifyOptions says how to verify. The zero value is usable.
-type VerifyOptions struct {
-	// Index are the sizes of the index files, as in KeyQuery.
-	Index keyindex.Sizes
 }
 
 // Verify reads everything once and compares it: every record and filler of the
@@ -48,8 +41,8 @@ type VerifyOptions struct {
 //
 // The error is the first one of report, that of ctx, ErrUnreadable, or what the
 // file system said; what report got until then stands.
-func (d *Dir) Verify(ctx context.Context, o VerifyOptions, report func(*Finding) error) (Verified, error) {
-	v := &verifier{d: d, ctx: ctx, o: o, report: report, queues: map[queueKey]*rawQueue{}}
+func (d *Dir) Verify(ctx context.Context, report func(*Finding) error) (Verified, error) {
+	v := &verifier{d: d, ctx: ctx, report: report, queues: map[queueKey]*rawQueue{}}
 	err := v.run()
 	return v.sum, err
 }
@@ -58,7 +51,6 @@ func (d *Dir) Verify(ctx context.Context, o VerifyOptions, report func(*Finding)
 type verifier struct {
 	d      *Dir
 	ctx    context.Context
-	o      VerifyOptions
 	report func(*Finding) error
 	sum    Verified
 

@@ -22,8 +22,8 @@ func (v *verifier) openKeys() error {
 	if err := v.strayKeys(dir); err != nil {
 		return err
 	}
-	set, err := v.d.openIndexOf(v.o.Index, true)
-	if errors.Is(err, keyindex.ErrSizes) && v.o.Index == (keyindex.Sizes{}) {
+	set, err := v.d.openIndexOf(v.d.index, true)
+	if errors.Is(err, keyindex.ErrSizes) && v.d.index == (keyindex.Sizes{}) {
 		return v.finding(&Finding{Kind: KindIndexHeader, File: dir, Offset: -1, Detail: err.Error() + "; the key index is not compared"})
 	}
 	if err != nil {

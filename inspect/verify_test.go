@@ -26,7 +26,7 @@ import (
 // verify runs Verify and returns its findings and notes.
 func verify(t testing.TB, dir string) (findings, notes []inspect.Finding, sum inspect.Verified) {
 	t.Helper()
-	sum, err := open(t, dir).Verify(context.Background(), inspect.VerifyOptions{}, func(f *inspect.Finding) error {
+	sum, err := open(t, dir).Verify(context.Background(), func(f *inspect.Finding) error {
 		if f.Note {
 			notes = append(notes, *f)
 		} else {

@@ -152,7 +152,7 @@ func verify(t testing.TB, dir string) {
 	t.Helper()
 	d, err := inspect.Open(dir, inspect.Options{})
 	require.NoError(t, err)
-	_, err = d.Verify(t.Context(), inspect.VerifyOptions{}, func(f *inspect.Finding) error {
+	_, err = d.Verify(t.Context(), func(f *inspect.Finding) error {
 		return fmt.Errorf("%s %s %d: %s", f.Kind, f.File, f.Offset, f.Detail)
 	})
 	require.NoError(t, err)

@@ -51,12 +51,12 @@ func (a *app) verify(dir string, f *verifyFlags) error {
 	}
 	bar := a.bar(f.quiet, "verify", 0)
 	defer bar.Stop()
-	d, err := inspect.Open(dir, inspect.Options{CommitLog: f.logDir, Progress: bar.Set})
+	d, err := inspect.Open(dir, inspect.Options{CommitLog: f.logDir, Progress: bar.Set, Index: f.sizes})
 	if err != nil {
 		return err
 	}
 	l := a.newList(*f.format, "KIND", "FILE", "OFFSET", "TOPIC", "QUEUE", "QUEUE OFFSET", "DETAIL")
-	sum, err := d.Verify(a.ctx, inspect.VerifyOptions{Index: f.sizes}, func(x *inspect.Finding) error {
+	sum, err := d.Verify(a.ctx, func(x *inspect.Finding) error {
 		if !x.Note {
 			return l.add(&findingItem{x})
 		}
