@@ -81,8 +81,10 @@ func (m *machine) alone(op crashdisk.Op, path string) bool {
 		return m.opening.Load()
 	}
 	switch op {
-	case crashdisk.OpFlush, crashdisk.OpZero, crashdisk.OpWriteFile, crashdisk.OpSetContent, crashdisk.OpRemove:
+	case crashdisk.OpFlush, crashdisk.OpZero, crashdisk.OpWriteFile, crashdisk.OpSetContent:
 		return true
+	case crashdisk.OpRemove: // a queue that lost all its messages is begun again under its lock
+		return m.opening.Load() || crashdisk.KindOf(path) != crashdisk.ConsumeQueue
 	case crashdisk.OpOpen:
 		return m.opening.Load()
 	default:
