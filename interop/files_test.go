@@ -81,6 +81,11 @@ func (f files) names() []string { return slices.Sorted(maps.Keys(f)) }
 func requireSameFiles(t testing.TB, one, other string) {
 	t.Helper()
 	a, b := snapshot(t, one).names(), snapshot(t, other).names()
+	if os.Getenv(versionEnv) != "" {
+		// From 5.4 on the index has tags as well.
+		isIndex := func(name string) bool { return strings.HasPrefix(name, "index/") }
+		a, b = slices.DeleteFunc(a, isIndex), slices.DeleteFunc(b, isIndex)
+	}
 	require.Len(t, b, len(a), "%v\n%v", a, b)
 	for i := range a {
 		if !strings.HasPrefix(a[i], "index/") {

@@ -219,13 +219,18 @@ type remote struct {
 // rocket opens a directory with RocketMQ.
 func (j *jvm) rocket(t testing.TB, dir string, l layout) *remote {
 	t.Helper()
+	return j.rocketWith(t, dir, l.rocket())
+}
+
+func (j *jvm) rocketWith(t testing.TB, dir string, config map[string]any) *remote {
+	t.Helper()
 	r := &remote{t: t, jvm: j, name: dir, dir: dir}
 	var answer struct {
 		Loaded   bool
 		Min, Max int64
 		Log      []event
 	}
-	r.call(&answer, map[string]any{"op": "open", "dir": dir, "config": l.rocket()}, nil)
+	r.call(&answer, map[string]any{"op": "open", "dir": dir, "config": config}, nil)
 	require.True(t, answer.Loaded, "RocketMQ did not load %s: %v", dir, answer.Log)
 	r.opened, r.min, r.max = answer.Log, answer.Min, answer.Max
 	return r

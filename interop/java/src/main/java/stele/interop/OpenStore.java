@@ -14,6 +14,7 @@ import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 import java.util.Arrays;
 import java.util.Base64;
+import java.util.Map;
 import java.util.TreeMap;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentMap;
@@ -22,6 +23,7 @@ import java.util.function.Consumer;
 import org.apache.rocketmq.common.BoundaryType;
 import org.apache.rocketmq.common.BrokerConfig;
 import org.apache.rocketmq.common.SystemClock;
+import org.apache.rocketmq.common.TopicConfig;
 import org.apache.rocketmq.common.message.MessageAccessor;
 import org.apache.rocketmq.common.message.MessageConst;
 import org.apache.rocketmq.common.message.MessageDecoder;
@@ -33,6 +35,7 @@ import org.apache.rocketmq.store.GetMessageResult;
 import org.apache.rocketmq.store.GetMessageStatus;
 import org.apache.rocketmq.store.PutMessageResult;
 import org.apache.rocketmq.store.QueryMessageResult;
+import org.apache.rocketmq.store.RocksDBMessageStore;
 import org.apache.rocketmq.store.SelectMappedBufferResult;
 import org.apache.rocketmq.store.config.MessageStoreConfig;
 import org.apache.rocketmq.store.queue.ConsumeQueueInterface;
@@ -59,7 +62,8 @@ final class OpenStore {
     OpenStore(String dir, JSONObject c) throws IOException {
         MessageStoreConfig config = new MessageStoreConfig();
         config.setStorePathRootDir(dir);
-        config.setStorePathCommitLog(dir + File.separator + "commitlog");
+        config.setStorePathCommitLog(c.getString("commitLog") != null ? c.getString("commitLog")
+            : dir + File.separator + "commitlog");
         config.setHaListenPort(0); // any that is free
         config.setDiskMaxUsedSpaceRatio(95); // the disk of a test may be rather full
         config.setCleanFileForciblyEnable(false);
@@ -82,13 +86,28 @@ final class OpenStore {
         }
         smallIndex = config.getMaxIndexNum() < 4000;
         BrokerConfig broker = new BrokerConfig();
-        store = new DefaultMessageStore(config, new BrokerStatsManager(broker),
-            (topic, queue, offset, tags, time, bitmap, properties) -> { }, broker, new ConcurrentHashMap<>()) {
+        ConcurrentMap<String, TopicConfig> topics = new ConcurrentHashMap<>();
+        if (c.getString("batchTopic") != null) {
+            TopicConfig topic = new TopicConfig(c.getString("batchTopic"));
+            topic.getAttributes().put("queue.type", "BatchCQ");
+            topics.put(topic.getTopicName(), topic);
+        }
+        if (c.getBooleanValue("rocksDB")) {
+            config.setStoreType("defaultRocksDB");
+            store = new RocksDBMessageStore(config, new BrokerStatsManager(broker), OpenStore::arrived, broker, topics);
+            return;
+        }
+        store = new DefaultMessageStore(config, new BrokerStatsManager(broker), OpenStore::arrived, broker, topics) {
             @Override
             public SystemClock getSystemClock() {
                 return clock == null ? super.getSystemClock() : clock;
             }
         };
+    }
+
+    private static void arrived(String topic, int queue, long offset, long tags, long time, byte[] bitmap,
+        Map<String, String> properties) {
+        // Nobody waits for messages here.
     }
 
     boolean open() throws Exception {
@@ -322,10 +341,17 @@ final class OpenStore {
         call(service("cleanConsumeQueueService"), "run");
     }
 
+    /** From 5.4 on some services belong to the queues. */
     private Object service(String name) throws ReflectiveOperationException {
-        Field field = DefaultMessageStore.class.getDeclaredField(name);
+        Object owner = store;
+        Class<?> type = DefaultMessageStore.class;
+        if (Arrays.stream(type.getDeclaredFields()).noneMatch(field -> field.getName().equals(name))) {
+            owner = store.getQueueStore();
+            type = owner.getClass();
+        }
+        Field field = type.getDeclaredField(name);
         field.setAccessible(true);
-        return field.get(store);
+        return field.get(owner);
     }
 
     private static void call(Object service, String name) throws ReflectiveOperationException {
