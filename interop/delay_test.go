@@ -4,6 +4,7 @@
 package interop_test
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -105,7 +106,7 @@ func TestDelayedByRocket(t *testing.T) {
 				found := false
 				for got, err := range batch.All() {
 					require.NoError(t, err)
-					found = found || string(got.Body) == string(want.Body) && got.UniqKey() == uniqKey(want)
+					found = found || bytes.Equal(got.Body, want.Body) && got.UniqKey() == uniqKey(want)
 				}
 				batch.Release()
 				require.True(t, found)
