@@ -28,7 +28,7 @@ has a layout that is not supported, 130 interrupted.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(a.demoCommand(), a.demoWriterCommand(), a.inspectCommand(), a.verifyCommand(), a.rebuildCommand(),
+	root.AddCommand(a.demoCommand(), a.demoWriterCommand(), a.inspectCommand(), a.verifyCommand(), a.doctorCommand(), a.rebuildCommand(),
 		a.appendCommand(), a.fetchCommand(), a.queryCommand(),
 		a.exportCommand(), a.importCommand(), a.replayCommand(),
 		a.topicCommand(), a.offsetsCommand(), a.configCommand(), a.retentionCommand(), a.benchCommand(), a.benchWriterCommand(), a.manCommand(), a.versionCommand())
