@@ -86,6 +86,13 @@ type walk struct {
 	again message.Offset                        // damage before this offset was looked at twice
 	each  func(m *message.Message, wanted bool) // if set, told of every record
 
+	// Of a walk that is gone on with: what looks damaged at the end of the log is
+	// being written.
+	follow    bool
+	stoppedAt message.Offset // where the log came to its end
+	over      bool           // it did not: nothing more is wanted
+	torn      bool           // something stands there that is no record
+
 	progress func(done, total int64)
 	began    message.Offset // where the walk did
 	told     message.Offset // up to there progress knows
@@ -284,6 +291,7 @@ func (w *walk) item(it *commitlog.ScanItem) error {
 // with a new one, and otherwise how it ends.
 func (w *walk) stopped() (more bool, err error) {
 	stop := w.scan.Stop()
+	w.stoppedAt, w.over, w.torn = stop.Offset, stop.Offset >= w.to, stop.Kind == commitlog.StopDamaged
 	switch stop.Kind {
 	case commitlog.StopDamaged:
 		if stop.Offset >= w.to {
@@ -293,6 +301,9 @@ func (w *walk) stopped() (more bool, err error) {
 			w.again = stop.Offset + 1
 			w.rescan(stop.Offset)
 			return true, nil
+		}
+		if w.follow {
+			return false, nil
 		}
 		var corrupt *commitlog.CorruptError
 		if !errors.As(stop.Err, &corrupt) {

@@ -35,6 +35,9 @@ func useAll(t *testing.T, dir string) {
 	for _, err := range d.IndexFiles(context.Background(), keyindex.Sizes{}, false) {
 		require.NoError(t, err)
 	}
+	for _, err := range d.Tail(context.Background(), inspect.TailOptions{Last: 3}) {
+		require.NoError(t, err)
+	}
 	for _, q := range o.Queues {
 		for e, err := range d.Queue(context.Background(), q.Topic, q.Queue, inspect.QueueRange{}) {
 			require.NoError(t, err)

@@ -147,9 +147,11 @@ func (a *app) messageList(output string, it *messageItem) lister {
 	case formatRaw:
 		return &rawList{out: a.out, plain: it.Body == inspect.BodyPlain}
 	default:
-		return a.newList(format(output), "OFFSET", "TOPIC", "QUEUE", "QUEUE OFFSET", "SIZE", "STORED", "TAGS", "KEYS", "BODY")
+		return a.newList(format(output), messageHeader...)
 	}
 }
+
+var messageHeader = []string{"OFFSET", "TOPIC", "QUEUE", "QUEUE OFFSET", "SIZE", "STORED", "TAGS", "KEYS", "BODY"}
 
 // messageItem is a message in a list.
 type messageItem struct{ inspect.Row }
