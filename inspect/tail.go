@@ -18,7 +18,7 @@ import (
 
 // TailOptions says what Tail yields.
 type TailOptions struct {
-	Filter
+	Filter // but for Reverse
 	// Last is how many messages to begin with: the newest ones that the filter
 	// takes.
 	Last int
@@ -49,6 +49,7 @@ func (d *Dir) tail(ctx context.Context, o TailOptions, yield func(Record, error)
 	if err := o.Validate(); err != nil {
 		return err
 	}
+	o.Reverse = false
 	from, to, err := d.lastOnes(ctx, o.Filter, o.Last)
 	if err != nil {
 		return err

@@ -38,7 +38,7 @@ type Tail interface {
 // Replay hands the messages of a log to a sink, in the order of the log.
 type Replay struct {
 	Source *inspect.Dir
-	Filter inspect.Filter
+	Filter inspect.Filter // but for Reverse
 	Sink   Sink
 	Topics map[string]string // renames topics
 	Speed  Speed
@@ -85,6 +85,7 @@ func (r *Replay) Run(ctx context.Context) (done Replayed, err error) {
 	if r.every == 0 {
 		r.every = saveEvery
 	}
+	r.Filter.Reverse = false // there is no going on backwards
 	if err := r.begin(ctx); err != nil {
 		r.closeTail()
 		return done, errors.Join(err, r.end(false))

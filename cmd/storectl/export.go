@@ -50,6 +50,7 @@ const formatLines = "lines"
 type exportFlags struct {
 	filter filterFlags
 	output choice
+	quiet  bool
 	logDir string
 }
 
@@ -81,6 +82,7 @@ different flags, all must fit.`
 		storectl export /data/store --topic 'order*' --since 2h | storectl import ./orders
 		storectl export /data/store --topic logs --queue 0 -o lines | grep -c ERROR`)
 	a.filterFlags(cmd, &f.filter)
+	quietFlag(cmd, &f.quiet)
 	commitLogFlag(cmd, &f.logDir)
 	f.output.value = string(formatNDJSON)
 	choiceFlag(cmd, &f.output, "output", "o", "output format: ndjson, lines", string(formatNDJSON), formatLines)
@@ -92,7 +94,9 @@ func (a *app) export(dir string, f *exportFlags) error {
 	if err != nil {
 		return err
 	}
-	d, err := inspect.Open(dir, inspect.Options{CommitLog: f.logDir})
+	bar := a.bar(f.quiet, "export", 0)
+	defer bar.Stop()
+	d, err := inspect.Open(dir, inspect.Options{CommitLog: f.logDir, Progress: bar.Set})
 	if err != nil {
 		return err
 	}

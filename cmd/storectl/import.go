@@ -21,6 +21,7 @@ import (
 type copyFlags struct {
 	topics              []string
 	delayed             choice
+	quiet               bool
 	fileSize, queueSize size
 }
 
@@ -30,6 +31,7 @@ func copyFlagsOf(cmd *cobra.Command, f *copyFlags, sizes string) {
 	f.delayed.value = transfer.DelayedWaiting.String()
 	choiceFlag(cmd, &f.delayed, "delayed", "", "`WHICH` messages to take of those that waited for a later delivery: waiting, all, none",
 		transfer.DelayedWaiting.String(), transfer.DelayedAll.String(), transfer.DelayedNone.String())
+	fl.BoolVarP(&f.quiet, "quiet", "q", false, "no summary and no progress on stderr")
 	fl.Var(&f.fileSize, "file-size", "size of the commit log files of a new store ("+sizes+")")
 	fl.Var(&f.queueSize, "queue-file-size", "size of the queue files of a new store (default 6000000 B)")
 }
@@ -66,7 +68,6 @@ type importFlags struct {
 	queue    int32
 	tags     string
 	fromLine int64
-	quiet    bool
 }
 
 func (a *app) importCommand() *cobra.Command {
@@ -111,7 +112,6 @@ With --lines each line of text becomes the body of a message of --topic.`
 	fl.Int32Var(&f.queue, "queue", 0, "`QUEUE` of the messages, with --lines")
 	fl.StringVar(&f.tags, "tags", "", "`TAG` of the messages, with --lines")
 	fl.Int64Var(&f.fromLine, "from-line", 1, "begin with line `N`: go on with an import that ended before")
-	quietFlag(cmd, &f.quiet)
 	copyFlagsOf(cmd, &f.copyFlags, "default 1 GiB")
 	return cmd
 }
@@ -173,7 +173,9 @@ func (a *app) importFrom(args []string, f *importFlags) (err error) {
 	if err := t.Finish(); err != nil {
 		return err
 	}
-	a.say("imported %d messages, %s, from %d lines", done.Messages, formatSize(done.Bytes), done.Lines)
+	if !f.quiet {
+		a.say("imported %d messages, %s, from %d lines", done.Messages, formatSize(done.Bytes), done.Lines)
+	}
 	return nil
 }
 

@@ -127,7 +127,9 @@ func (a *app) replay(dir string, f *replayFlags, request string) error {
 	if r.Topics, err = f.topicMap(); err != nil {
 		return err
 	}
-	if r.Source, err = inspect.Open(dir, inspect.Options{CommitLog: f.logDir}); err != nil {
+	bar := a.bar(f.quiet, "replay", 0)
+	defer bar.Stop()
+	if r.Source, err = inspect.Open(dir, inspect.Options{CommitLog: f.logDir, Progress: bar.Set}); err != nil {
 		return err
 	}
 	damaged := false
@@ -144,11 +146,11 @@ func (a *app) replay(dir string, f *replayFlags, request string) error {
 			return err
 		}
 		r.Sink = sink
-		err = a.replayed(r, "")
+		err = a.replayed(r, "", f.quiet)
 	default:
 		file, _ := a.raw.(*os.File)
 		r.Sink = &transfer.StreamSink{Out: a.out, File: file}
-		err = a.replayed(r, "")
+		err = a.replayed(r, "", f.quiet)
 	}
 	if err == nil && damaged {
 		return errFindings
@@ -188,7 +190,7 @@ func (a *app) replayTo(dir string, f *replayFlags, r *transfer.Replay) error {
 		return errors.Join(fmt.Errorf("%w: %s; remove it, or go on with the --state that it was begun with", transfer.ErrPartial, t.Path()), t.Leave())
 	}
 	r.Sink = transfer.StoreSink{Store: t.Store}
-	err = a.replayed(r, t.Path())
+	err = a.replayed(r, t.Path(), f.quiet)
 	switch {
 	case err == nil:
 		return t.Finish()
@@ -233,11 +235,14 @@ func sameDir(a, b string) (bool, error) {
 }
 
 // replayed runs a replay and sums up what it did.
-func (a *app) replayed(r *transfer.Replay, to string) error {
+func (a *app) replayed(r *transfer.Replay, to string, quiet bool) error {
 	begin := time.Now()
 	done, err := r.Run(a.ctx)
 	if done.Delayed > 0 {
 		a.say("%d messages that waited for a later delivery were left out (--delayed %s)", done.Delayed, r.Delayed)
+	}
+	if err == nil && quiet {
+		return nil
 	}
 	if err != nil && (done.Messages == 0 || errors.Is(err, transfer.ErrCommand)) {
 		return err // of what a command did nothing is known

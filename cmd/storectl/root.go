@@ -30,7 +30,8 @@ has a layout that is not supported, 130 interrupted.`,
 	}
 	root.AddCommand(a.demoCommand(), a.demoWriterCommand(), a.inspectCommand(), a.verifyCommand(), a.doctorCommand(), a.rebuildCommand(),
 		a.appendCommand(), a.fetchCommand(), a.queryCommand(),
-		a.exportCommand(), a.importCommand(), a.replayCommand(), a.tailCommand(),
+		a.exportCommand(), a.importCommand(), a.replayCommand(),
+		a.tailCommand(),
 		a.topicCommand(), a.offsetsCommand(), a.configCommand(), a.retentionCommand(), a.benchCommand(), a.benchWriterCommand(), a.manCommand(), a.versionCommand())
 	completeQueueFlags(root)
 	return root
