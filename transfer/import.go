@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
+	"sync"
 	"time"
 
 	"github.com/stelelog/stele/message"
@@ -167,37 +169,84 @@ type lineReader struct {
 	delayed int64
 }
 
-// next reads what is there without waiting, at least a line.
+// next reads what is there without waiting, at least a line, and makes messages of
+// it.
 func (r *lineReader) next() *group {
 	g := &group{last: r.line, read: r.read, left: r.delayed}
-	for total := 0; len(g.msgs) < groupLines && total < groupBytes; {
+	var texts [][]byte
+	var reads []int64 // bytes of the input behind each line
+	first := r.line + 1
+	var failure error
+	for total := 0; len(texts) < groupLines && total < groupBytes; {
 		line, err := r.readLine()
 		if err != nil {
-			g.err = err
-			return g
+			failure = err
+			break
 		}
 		r.line++
-		if r.line >= r.im.From {
-			m, err := r.message(line)
-			if err != nil {
-				g.err = r.at(err)
-				return g
-			}
-			if m != nil {
-				g.msgs, g.lines, total = append(g.msgs, m), append(g.lines, r.line), total+len(line)
-			}
+		if r.line < r.im.From {
+			line, first = nil, r.line+1
+		} else {
+			texts, reads = append(texts, bytes.Clone(line)), append(reads, r.read)
 		}
-		g.last, g.read, g.left = r.line, r.read, r.delayed
+		total += len(line)
 		if next, _ := r.in.Peek(r.in.Buffered()); bytes.IndexByte(next, '\n') < 0 {
-			return g // the next line has not arrived as a whole
+			break // the next line has not arrived as a whole
 		}
 	}
+	g.last, g.read = first-1, r.read
+	for i, p := range r.parse(texts) {
+		n := first + int64(i)
+		if p.err != nil {
+			g.err = at(n, p.err)
+			return g
+		}
+		g.last, g.read = n, reads[i]
+		switch {
+		case p.m == nil:
+		case r.im.Lines == nil && !r.im.Delayed.wants(p.m, r.levels, r.im.Now.UnixMilli()):
+			r.delayed++
+		default:
+			if to, ok := r.im.Topics[p.m.Topic]; ok {
+				p.m.Topic = to
+			}
+			g.msgs, g.lines = append(g.msgs, p.m), append(g.lines, n)
+		}
+		g.left = r.delayed
+	}
+	g.err = failure
 	return g
 }
 
-// at puts the line that was read last to an error.
-func (r *lineReader) at(err error) error {
-	e := &LineError{Line: r.line, Cause: err}
+// parsed is what became of a line.
+type parsed struct {
+	m   *message.Message // nil when it is none and need not be
+	err error
+}
+
+// share is how many lines at least are worth a goroutine: parsing takes longer than
+// all the rest.
+const share = 32
+
+// parse makes messages of lines, on as many processors as there are.
+func (r *lineReader) parse(texts [][]byte) []parsed {
+	out := make([]parsed, len(texts))
+	each := max(share, (len(texts)+runtime.GOMAXPROCS(0)-1)/runtime.GOMAXPROCS(0))
+	var workers sync.WaitGroup
+	for from := 0; from < len(texts); from += each {
+		workers.Go(func() {
+			for i := from; i < min(from+each, len(texts)); i++ {
+				out[i].m, out[i].err = r.im.message(texts[i])
+			}
+		})
+	}
+	workers.Wait()
+	return out
+}
+
+// at says which line an error is about.
+func at(line int64, err error) error {
+	e := &LineError{Line: line, Cause: err}
 	var row *RowError
 	if errors.As(err, &row) {
 		e.Column = row.Column
@@ -230,12 +279,13 @@ func (r *lineReader) readLine() ([]byte, error) {
 	return bytes.TrimSuffix(line, []byte("\n")), nil
 }
 
-// message makes a line a message; nil when it is none and need not be.
-func (r *lineReader) message(line []byte) (*message.Message, error) {
+// message makes a line a message; nil when it is none and need not be. What it
+// returns holds on to line.
+func (im *Import) message(line []byte) (*message.Message, error) {
 	m := new(message.Message)
-	if r.im.Lines != nil {
-		*m = *r.im.Lines
-		m.Body, m.BornTimestamp = bytes.Clone(line), r.im.Now.UnixMilli()
+	if im.Lines != nil {
+		*m = *im.Lines
+		m.Body, m.BornTimestamp = line, im.Now.UnixMilli()
 		return m, nil
 	}
 	if len(bytes.TrimSpace(line)) == 0 {
@@ -246,14 +296,7 @@ func (r *lineReader) message(line []byte) (*message.Message, error) {
 		return nil, err
 	}
 	if !born {
-		m.BornTimestamp = r.im.Now.UnixMilli()
-	}
-	if !r.im.Delayed.wants(m, r.levels, r.im.Now.UnixMilli()) {
-		r.delayed++
-		return nil, nil
-	}
-	if to, ok := r.im.Topics[m.Topic]; ok {
-		m.Topic = to
+		m.BornTimestamp = im.Now.UnixMilli()
 	}
 	return m, nil
 }

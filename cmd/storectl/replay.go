@@ -244,8 +244,8 @@ func (a *app) replayed(r *transfer.Replay, to string, quiet bool) error {
 	if err == nil && quiet {
 		return nil
 	}
-	if err != nil && (done.Messages == 0 || errors.Is(err, transfer.ErrCommand)) {
-		return err // of what a command did nothing is known
+	if err != nil && (done.Messages == 0 || errors.Is(err, transfer.ErrCommand) || isClosedPipe(err)) {
+		return err // of what a command did nothing is known, and who read a pipe has gone
 	}
 	what := fmt.Sprintf("replayed %d messages, %s, in %s", done.Messages, formatSize(done.Bytes), time.Since(begin).Round(time.Millisecond))
 	if done.First > 0 {
