@@ -191,7 +191,7 @@ func (a *app) importEnded(t *transfer.Target, im *transfer.Import, done transfer
 			done.Lines, t.Path(), done.Messages, done.Lines+1)
 	}
 	var line *transfer.LineError
-	if errors.As(err, &line) && (errors.Is(err, transfer.ErrBadRow) || errors.Is(err, transfer.ErrLineTooLong) || errors.As(storeFailure(line.Cause), new(usageError))) {
+	if errors.As(err, &line) && isBadLine(line.Cause) {
 		a.say("%s: %s", inputName(im.Input), oneLine(err))
 		return errFindings
 	}
@@ -209,6 +209,17 @@ func inputSize(in io.Reader) int64 {
 		return 0
 	}
 	return info.Size()
+}
+
+// isBadLine reports whether an import ended because of what a line says, and not of
+// what befell the input or the store.
+func isBadLine(cause error) bool {
+	for _, bad := range []error{transfer.ErrBadRow, transfer.ErrLineTooLong, store.ErrInnerBatch} {
+		if errors.Is(cause, bad) {
+			return true
+		}
+	}
+	return errors.As(storeFailure(cause), new(usageError))
 }
 
 // inputName is what an input is called in words.
