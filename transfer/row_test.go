@@ -73,6 +73,9 @@ func TestParseRowRefuses(t *testing.T) {
 		`{"topic":"a","body":"ab","bodyBase64":"YWI="}`:      {26, "both body and bodyBase64"},
 		`{"topic":"a","tags":"x","properties":{"TAGS":"y"}}`: {14, `tags is "x", and properties has TAGS "y"`},
 		`{"topic":"a","properties":{"x":1}}`:                 {14, `"x" must be a string`},
+		`{"topic":"a","properties":{"x":"y","z":1}}`:         {14, `"z" must be a string`},
+		`{"topic":"a","properties":{"x":{"y":"z"}}}`:         {14, `"x" must be a string`},
+		`{"topic":"a","properties":"x"}`:                     {14, `must be an object`},
 		`{"topic":"a","properties":{"x":""}}`:                {14, "empty value"},
 		`{"topic":"a","properties":[]}`:                      {14, "must be an object"},
 		`{"topic":"a","keys":"\u0002"}`:                      {14, ""},
@@ -98,6 +101,14 @@ func TestParseRowByHand(t *testing.T) {
 	require.Equal(t, "x", m.Tags())
 	require.Equal(t, []string{"k", "l"}, m.Keys())
 	require.Equal(t, "hi", string(m.Body))
+	for text, want := range map[string]string{
+		`{}`: "", `{ }`: "", ` { "a" : "b" } `: "a\x01b\x02", `{"a":"b","c":":"}`: "a\x01b\x02c\x01:\x02", `{"a":"{","b":",","c":"}"}`: "a\x01{\x02b\x01,\x02c\x01}\x02",
+		`{"a":"\"","b":"\u00e4"}`: "a\x01\"\x02b\x01\u00e4\x02", `{"z":"ä","a":"1"}`: "z\x01ä\x02a\x011\x02",
+	} {
+		_, err := transfer.ParseRow([]byte(`{"topic":"a","properties":`+text+`}`), &m)
+		require.NoError(t, err, text)
+		require.Equal(t, want, string(m.Properties.Encoded()), text)
+	}
 }
 
 // FuzzParseRow holds that no line panics, and that what is read is what a second
