@@ -39,6 +39,8 @@ const (
 	KindIndexRecord  Kind = "index-record"  // an entry that names no record with such a key
 	KindIndexTime    Kind = "index-time"    // an entry with another time than its record
 	KindIndexEntry   Kind = "index-entry"   // entries as a whole
+
+	KindTimeIndex Kind = "time-index" // an entry of Stele's time index that does not fit its record
 )
 
 // Finding is one thing that is wrong with a store, or that is worth a Note.

@@ -31,7 +31,7 @@ type Verified struct {
 // Verify reads everything once and compares it: every record and filler of the
 // log with its checksums and place; every record with its entry in its queue,
 // and every entry with its record; every key with its entry in the key index, and
-// the index's chains, slots and headers; the checkpoint with the log. What is wrong
+// the index's chains, slots and headers; Stele's time index; the checkpoint with the log. What is wrong
 // goes to report, in the order in which it is met: the files, the log from its
 // first byte, with the index, the queues. One that is damaged hides none behind it.
 //
@@ -58,6 +58,7 @@ type verifier struct {
 	abort      *Abort                 // nil without the file
 	stele      bool                   // Stele was here
 	keys       *keyCheck              // nil when the key index can't be compared
+	times      *timeCheck             // nil without a time index
 	queues     map[queueKey]*rawQueue
 	order      []*rawQueue // sorted by topic and id
 	known      message.Offset
@@ -102,6 +103,12 @@ func (v *verifier) run() error {
 	defer func() { _ = log.Close() }() // read-only: nothing can be lost
 	v.log, v.records = log, newReader(log)
 	defer v.records.close()
+	if err := v.openTimes(); err != nil {
+		return err
+	}
+	if v.times != nil {
+		defer func() { _ = v.times.index.Close() }() // read-only
+	}
 	if err := v.readLog(); err != nil {
 		return err
 	}
@@ -112,6 +119,11 @@ func (v *verifier) run() error {
 	}
 	if v.keys != nil {
 		if err := v.keys.conclude(); err != nil {
+			return err
+		}
+	}
+	if v.times != nil {
+		if err := v.times.conclude(); err != nil {
 			return err
 		}
 	}
@@ -174,6 +186,9 @@ func (v *verifier) readLog() error {
 				return err
 			}
 			v.remember(err)
+			if v.times != nil {
+				v.times.check.Damaged()
+			}
 			if err := v.finding(&f); err != nil {
 				return err
 			}
@@ -187,6 +202,11 @@ func (v *verifier) readLog() error {
 		}
 		if v.keys != nil {
 			if err := v.keys.record(rec.Message); err != nil {
+				return err
+			}
+		}
+		if v.times != nil {
+			if err := v.times.record(rec.Message); err != nil {
 				return err
 			}
 		}

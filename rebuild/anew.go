@@ -148,7 +148,7 @@ func (j *job) fillIn(tmp string) error {
 		p.times = j.timesIn(tmp)
 	}
 	// The copy is read, and not the source: that may go on meanwhile.
-	d, err := inspect.Open(tmp, inspect.Options{})
+	d, err := inspect.Open(tmp, inspect.Options{Progress: j.Progress})
 	if err != nil {
 		return err
 	}

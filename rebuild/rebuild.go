@@ -54,6 +54,9 @@ type Options struct {
 	// Report, unless it is nil, is told of damage in the log, of records that are
 	// put in no queue, and of what is left behind: on the caller's goroutine.
 	Report func(Notice)
+	// Progress, unless it is nil, is inspect.Options.Progress for the reading of
+	// the log.
+	Progress func(done, total int64)
 	// Now names what is made; nil is time.Now.
 	Now func() time.Time
 }
@@ -122,7 +125,7 @@ func Run(ctx context.Context, dir string, o Options) (Result, error) {
 }
 
 func (j *job) run() error {
-	d, err := inspect.Open(j.dir, inspect.Options{CommitLog: j.CommitLog})
+	d, err := inspect.Open(j.dir, inspect.Options{CommitLog: j.CommitLog, Progress: j.Progress})
 	if err != nil {
 		return err
 	}

@@ -141,6 +141,9 @@ var damages = map[string]func(t *testing.T, dir string){
 	"the checkpoint is gone": func(t *testing.T, dir string) { require.NoError(t, os.Remove(filepath.Join(dir, "checkpoint"))) },
 }
 
+// harmless are those of them that are no damage by themselves.
+var harmless = map[string]bool{"nothing": true, "the index is gone": true, "the checkpoint is gone": true}
+
 const queueFile = "consumequeue/topic-1/1/00000000000000000000"
 
 // TestRestores: whatever happened to queues and index, both ways to rebuild bring
@@ -157,6 +160,11 @@ func TestRestores(t *testing.T) {
 				t.Parallel()
 				dir := sample(t, closed)
 				harm(t, dir)
+				if findings, _ := verify(t, dir); harmless[name] {
+					require.Empty(t, findings)
+				} else {
+					require.NotEmpty(t, findings)
+				}
 				o := rebuild.Options{To: dir + ".new", QueueFileSize: queueFileSize(t, sound), Index: sizes}
 				at := o.To
 				if inPlace {
@@ -306,8 +314,16 @@ func TestStele(t *testing.T) {
 	require.Equal(t, message.QueueOffset(7), off)
 	require.NoError(t, s.Close())
 
+	// A time index that is damaged is found and made again.
+	patch(t, filepath.Join(dir, "stele", "timeindex", mappedfile.FileName(0)), 512+3, []byte{0x77})
+	findings, _ := verify(t, dir)
+	require.Len(t, findings, 1)
+	require.Equal(t, inspect.KindTimeIndex, findings[0].Kind)
+
 	// In place, the marks of the old queues hold for the new ones.
 	run(t, dir, rebuild.Options{})
+	findings, _ = verify(t, dir)
+	require.Empty(t, findings)
 	s, err = store.Open(dir, store.Options{MustExist: true})
 	require.NoError(t, err)
 	rec := s.Stats().Recovery

@@ -130,7 +130,10 @@ func (a *app) rebuild(dir string, f *rebuildFlags) error {
 			a.say("note: %s", oneLine(n.Err))
 		}
 	}
+	bar := a.bar(f.quiet, "rebuild", 0)
+	o.Progress = bar.Set
 	res, err := rebuild.Run(a.ctx, dir, o)
+	bar.Stop()
 	if errors.Is(err, rebuild.ErrTarget) || errors.Is(err, rebuild.ErrPartial) {
 		return usageError{err}
 	}

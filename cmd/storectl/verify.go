@@ -26,7 +26,8 @@ func (a *app) verifyCommand() *cobra.Command {
 	cmd.Long = `Verify reads a store once, from end to end, and compares everything with
 everything: each record with its checksums and its place, each record with its
 entry in its queue and each entry with its record, each key with its entry in the
-key index and the chains, slots and headers of that, the checkpoint with the log.
+key index and the chains, slots and headers of that, Stele's time index with the
+records, the checkpoint with the log.
 
 What is wrong is listed: the kind, the file, the offset (the physical offset for
 a finding in the log, the position in the file for any other), and what was
