@@ -9,6 +9,7 @@
 //	├── consumequeue/TOPIC/QUEUE/NNNN…       ──▶ Queue, the queues in Overview
 //	├── index/NNNNNNNNNNNNNNNNN              ──▶ Query, IndexFiles, IndexEntries
 //	├── checkpoint  abort  config/  stele/   ──▶ Overview
+//	│   any one file of these            ──▶ Dump
 //	└── batchconsumequeue/ timerlog/ …       ──▶ named in Overview.NotShown
 //
 // # Invariants

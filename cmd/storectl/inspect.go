@@ -28,7 +28,8 @@ that lies on its way; then the exit status is 1.`
 		storectl inspect /data/store -o json`)
 	commitLogFlag(cmd, &logDir)
 	out = formatFlag(cmd)
-	cmd.AddCommand(a.inspectMessagesCommand(), a.inspectQueueCommand(), a.inspectIndexCommand(), a.inspectDelayCommand())
+	cmd.AddCommand(a.inspectMessagesCommand(), a.inspectQueueCommand(), a.inspectIndexCommand(), a.inspectDelayCommand(),
+		a.inspectCheckpointCommand(), a.inspectFileCommand())
 	return cmd
 }
 
