@@ -125,9 +125,16 @@ func TestFuseRedirty(t *testing.T) {
 				require.NoError(t, c.Mount(left, after, m))
 				got, err := os.ReadFile(filepath.Join(after, "q", filepath.Base(f.Path())))
 				require.NoError(t, err)
-				// What the server got before a sync that failed, the next sync
-				// makes durable there.
-				require.Equal(t, redirty || op == fusefs.OpSync, only(got[:page], 1), "%v, %v, redirty %v", op, m, redirty)
+				kept := only(got[:page], 1)
+				if redirty || op == fusefs.OpSync {
+					// What the server got before a sync that failed, the next sync
+					// makes durable there.
+					require.True(t, kept, "%v, %v, redirty %v", op, m, redirty)
+				} else {
+					// Nearly always lost; the kernel's own writeback may have come in
+					// between, after the fault.
+					t.Logf("%v, %v, without Redirty: kept %v", op, m, kept)
+				}
 				require.NoError(t, c.Unmount(after))
 			}
 		}
