@@ -245,11 +245,11 @@ func (u units) zeroAt(i int64) bool {
 	return true
 }
 
-// GoesOn reports whether something other than zeros follows the last entry: one
-// that is damaged, or that nothing in the log stands behind. It runs where Trim
-// may.
-func (q *Queue) GoesOn() (bool, error) {
-	pos := q.max.Load() * EntrySize
+// GoesOn reports whether something other than zeros stands at offset end, where
+// the queue should end: an entry that is damaged, or that nothing in the log stands
+// behind. It runs where Trim may.
+func (q *Queue) GoesOn(end message.QueueOffset) (bool, error) {
+	pos := int64(end) * EntrySize
 	f := q.files.Find(pos)
 	if f == nil {
 		return false, nil

@@ -58,7 +58,7 @@ type keyFeed struct {
 }
 
 // openIndex opens the key index, which only looks at names and lengths.
-func (s *Store) openIndex() error {
+func (s *Store) openIndex(readOnly bool) error {
 	if s.o.Index.Off {
 		return nil
 	}
@@ -70,7 +70,7 @@ func (s *Store) openIndex() error {
 	k.note, k.noted = keyindex.ParseNote(text)
 	k.set, err = keyindex.OpenSet(keyindex.Options{
 		Dir: s.path(layout.Index), Sizes: s.o.Index.sizes(), Hint: k.note.Sizes,
-		Disk: s.o.Disk, Clock: s.o.Clock, Record: s.indexedRecord,
+		Disk: s.o.Disk, Clock: s.o.Clock, Record: s.indexedRecord, ReadOnly: readOnly,
 	})
 	if errors.Is(err, keyindex.ErrSizes) {
 		err = fmt.Errorf("%w: give them as Options.Index.Slots and Entries", err)

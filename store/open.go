@@ -34,7 +34,11 @@ import (
 // ErrMissingFile and ErrOptions say what is wrong with the directory or the
 // options; none of these has changed anything in it, but for the `lock` file, and
 // an empty file at the end of log or queue whose making a crash interrupted.
-func Open(dir string, o Options) (*Store, error) {
+func Open(dir string, o Options) (*Store, error) { return openStore(dir, o, nil) }
+
+// openStore is Open. before, unless it is nil, is called when the lock is held and
+// nothing is changed; its error is returned.
+func openStore(dir string, o Options, before func(*Store) error) (*Store, error) {
 	start := time.Now()
 	o, err := o.withDefaults()
 	if err != nil {
@@ -59,6 +63,11 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	if s.lock, err = o.Disk.Lock(s.path(layout.Lock)); err != nil {
 		return nil, err
+	}
+	if before != nil {
+		if err := before(s); err != nil {
+			return nil, errors.Join(err, s.lock.Close())
+		}
 	}
 	// The recovery reads and writes mappings throughout.
 	if err := mappedfile.Guard(func() error { return s.open(fresh, start) }); err != nil {
@@ -169,7 +178,7 @@ func (s *Store) openFiles() error {
 		s.recovery.Unfinished = append(s.recovery.Unfinished, path)
 	}
 	s.recovery.Unfinished = append(s.recovery.Unfinished, s.queues.Unfinished()...)
-	if err := s.openIndex(); err != nil {
+	if err := s.openIndex(false); err != nil {
 		return err
 	}
 	if n := len(s.recovery.Unfinished); n > 0 {
@@ -234,13 +243,8 @@ func (p *past) owner() int {
 // lookBack reads what the last owner left, and opens marks and checkpoint.
 func (s *Store) lookBack(fresh bool) (past, error) {
 	was := past{fresh: fresh}
-	text, err := s.o.Disk.ReadFile(s.path(layout.Abort))
-	switch {
-	case err == nil:
-		was.abort = true
-		// A power cut can leave the length of the file and not its bytes.
-		was.abortPID = strings.Trim(string(text), "\x00 \t\r\n")
-	case !errors.Is(err, fs.ErrNotExist):
+	err := s.readAbort(&was)
+	if err != nil {
 		return was, err
 	}
 	if s.marks, err = marks.Open(s.o.Disk, s.path(layout.Stele)); err != nil {
@@ -253,6 +257,19 @@ func (s *Store) lookBack(fresh bool) (past, error) {
 	// Without a boot id every crash counts as a power cut.
 	was.bootID, _ = s.o.Disk.BootID()
 	return was, nil
+}
+
+func (s *Store) readAbort(was *past) error {
+	text, err := s.o.Disk.ReadFile(s.path(layout.Abort))
+	switch {
+	case err == nil:
+		was.abort = true
+		// A power cut can leave the length of the file and not its bytes.
+		was.abortPID = strings.Trim(string(text), "\x00 \t\r\n")
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	return nil
 }
 
 // announce writes down that this process has the store open, before it changes

@@ -55,10 +55,7 @@ func (s *Store) recover(was past) (*dispatcher, error) {
 		// The queues lack something that the log has. What they say about
 		// messages that the log has no more is all that is kept.
 		s.o.Logger.Warn("queues do not fit the log, dispatching all of it again", "reason", err)
-		s.recovery.Rebuilt = true
-		p.from = s.start()
-		p.flushed = min(p.flushed, p.from.Offset)
-		p.marked, p.trust, p.damage = false, consumequeue.TrustNothing, nil // it is met again
+		s.rebuildBy(&p)
 		if err := s.lower(p); err != nil {
 			return nil, err
 		}
@@ -68,6 +65,14 @@ func (s *Store) recover(was past) (*dispatcher, error) {
 		return nil, err
 	}
 	return d, s.conclude(p, d, found)
+}
+
+// rebuildBy makes a plan one that fills all queues from the log's first byte.
+func (s *Store) rebuildBy(p *plan) {
+	s.recovery.Rebuilt = true
+	p.from = s.start()
+	p.flushed = min(p.flushed, p.from.Offset)
+	p.marked, p.trust, p.damage = false, consumequeue.TrustNothing, nil // it is met again
 }
 
 // start is the Position at the log's first byte.
@@ -104,53 +109,71 @@ var errCount = errors.New("queues do not add up")
 func (s *Store) replay(p plan) (*dispatcher, commitlog.Recovery, error) {
 	d := s.newDispatcher(p.from)
 	s.recovery.Kind, s.marked = p.kind, p.marked // for what is derived
-	if err := s.queues.Recover(p.from.Offset, p.trust, runtime.GOMAXPROCS(0)); err != nil {
+	entries, err := s.recoverQueues(p)
+	if err != nil {
 		return nil, commitlog.Recovery{}, err
-	}
-	entries := int64(0)
-	for _, q := range s.queues.Queues() {
-		entries += int64(q.Max())
-	}
-	// From the log's start on all queues are filled anew, whatever they held.
-	if p.marked && p.from.Last >= 0 && entries != p.from.Entries {
-		return nil, commitlog.Recovery{}, errCount
-	}
-	if p.from.Offset > s.log.Min() && s.queueLacksFront() {
-		return nil, commitlog.Recovery{}, consumequeue.ErrGap
 	}
 	d.pos.Entries = entries
 	was := s.maxima()
 	if err := s.recoverDerived(p.from.Offset); err != nil {
 		return nil, commitlog.Recovery{}, err
 	}
+	found, err := s.findEnd(p, func(m *message.Message, strict bool) error {
+		return d.record(m.PhysicalOffset, m, strict)
+	}, (*consumequeue.Queue).Max)
+	s.recovery.Filled = s.filled(was)
+	return d, found, err
+}
+
+// recoverQueues finds the ends of the queues below p.from, and returns the sum of
+// their maxima. Nothing changes on disk. The error is errCount, or wraps
+// consumequeue.ErrGap, when they can't be those of the log.
+func (s *Store) recoverQueues(p plan) (entries int64, err error) {
+	if err := s.queues.Recover(p.from.Offset, p.trust, runtime.GOMAXPROCS(0)); err != nil {
+		return 0, err
+	}
+	for _, q := range s.queues.Queues() {
+		entries += int64(q.Max())
+	}
+	// From the log's start on all queues are filled anew, whatever they held.
+	if p.marked && p.from.Last >= 0 && entries != p.from.Entries {
+		return 0, errCount
+	}
+	if p.from.Offset > s.log.Min() && s.queueLacksFront() {
+		return 0, consumequeue.ErrGap
+	}
+	return entries, nil
+}
+
+// findEnd finds the end of the log, and hands each record from p.from on to visit;
+// strict says that a gap before it means that its queue does not fit the log. ends
+// tells where a queue ends afterwards.
+func (s *Store) findEnd(p plan, visit func(m *message.Message, strict bool) error, ends func(*consumequeue.Queue) message.QueueOffset) (commitlog.Recovery, error) {
 	// From the log's first byte on, a gap is in the log itself.
 	strict := p.from.Offset > s.log.Min()
 	found, err := s.log.Recover(commitlog.RecoverOptions{
 		From: p.from.Offset, Durable: p.durable, Time: max(p.from.LastTime, 0),
 		Whole: p.whole, Queued: p.queued,
-		Visit: func(_ message.Record, m *message.Message) error {
-			return d.record(m.PhysicalOffset, m, strict)
-		},
+		Visit: func(_ message.Record, m *message.Message) error { return visit(m, strict) },
 	})
 	if err == nil && p.kind == ForeignClean && strict {
-		err = s.checkBehind()
+		err = s.checkBehind(ends)
 	}
 	found.Damage = append(slices.Clip(p.damage), found.Damage...)
-	s.recovery.Filled = s.filled(was)
-	return d, found, err
+	return found, err
 }
 
 // checkBehind is for a broker's directory that was closed in order: there a queue
 // ends in zeros. Something behind its end is an entry that was damaged, and
 // there may be sound ones behind it whose records lie before what was read.
-func (s *Store) checkBehind() error {
+func (s *Store) checkBehind(ends func(*consumequeue.Queue) message.QueueOffset) error {
 	for _, q := range s.queues.Queues() {
-		more, err := q.GoesOn()
+		more, err := q.GoesOn(ends(q))
 		if err != nil {
 			return err
 		}
 		if more {
-			return fmt.Errorf("%w: topic %q, queue %d goes on behind offset %d", errCount, q.Topic(), q.ID(), q.Max())
+			return fmt.Errorf("%w: topic %q, queue %d goes on behind offset %d", errCount, q.Topic(), q.ID(), ends(q))
 		}
 	}
 	return nil
@@ -188,10 +211,7 @@ func (s *Store) conclude(p plan, d *dispatcher, found commitlog.Recovery) error 
 			return err
 		}
 	}
-	// Nothing was written behind the end of a store that was closed in order
-	// and not touched since.
-	clean := p.kind == CleanClose && found.End == p.from.Offset && found.Stop.Kind != commitlog.StopDamaged
-	if err := s.log.Start(found.End, min(p.flushed, found.End), found.LastTime, clean); err != nil {
+	if err := s.log.Start(found.End, min(p.flushed, found.End), found.LastTime, p.untouched(found)); err != nil {
 		return err
 	}
 	s.report(p, found)
@@ -218,8 +238,22 @@ func (s *Store) conclude(p plan, d *dispatcher, found commitlog.Recovery) error 
 	return s.marks.Save(s.session)
 }
 
-// report fills in what Stats and the Recovered event say.
+// untouched reports that nothing was written behind the end of the log: the store
+// was closed in order, and nobody has been there since.
+func (p *plan) untouched(found commitlog.Recovery) bool {
+	return p.kind == CleanClose && found.End == p.from.Offset && found.Stop.Kind != commitlog.StopDamaged
+}
+
+// report says what a recovery came upon.
 func (s *Store) report(p plan, found commitlog.Recovery) {
+	s.fill(p, found)
+	for _, e := range found.Damage {
+		s.damaged(e)
+	}
+}
+
+// fill fills in what Stats and the Recovered event say.
+func (s *Store) fill(p plan, found commitlog.Recovery) {
 	rec := &s.recovery
 	rec.Kind, rec.From, rec.End = p.kind, p.from.Offset, found.End
 	rec.Records, rec.Damage = found.Records, found.Damage
@@ -228,8 +262,5 @@ func (s *Store) report(p plan, found commitlog.Recovery) {
 	}
 	if p.reached != everything { // a recovery of a broker's log that was cut short
 		rec.Lost = int64(max(0, p.reached-found.End))
-	}
-	for _, e := range found.Damage {
-		s.damaged(e)
 	}
 }

@@ -72,42 +72,44 @@ func queueDir(topic string, queue int) string {
 	return path.Join(root, "consumequeue", topic, strconv.Itoa(queue))
 }
 
-// TestRebuild deletes what can be rebuilt, and more. What the queues hold must
-// be what was appended, and their files what they were.
+// wrecks delete what can be rebuilt, and more.
+var wrecks = map[string]func(t *testing.T, d *crashdisk.Disk){
+	"nothing":    func(*testing.T, *crashdisk.Disk) {},
+	"all queues": func(t *testing.T, d *crashdisk.Disk) { removeTree(t, d, root+"/consumequeue") },
+	"a topic":    func(t *testing.T, d *crashdisk.Disk) { removeTree(t, d, root+"/consumequeue/orders") },
+	"a queue":    func(t *testing.T, d *crashdisk.Disk) { removeTree(t, d, queueDir("payments", 1)) },
+	"a queue's files": func(t *testing.T, d *crashdisk.Disk) {
+		removeTree(t, d, queueDir("x", 0))
+		require.NoError(t, d.MkdirAll(queueDir("x", 0)))
+	},
+	"a first file": func(t *testing.T, d *crashdisk.Disk) {
+		removeTree(t, d, path.Join(queueDir("orders", 0), mappedfile.FileName(0)))
+	},
+	"a last file": func(t *testing.T, d *crashdisk.Disk) {
+		all, err := d.List(queueDir("orders", 2))
+		require.NoError(t, err)
+		require.Greater(t, len(all), 1)
+		removeTree(t, d, path.Join(queueDir("orders", 2), all[len(all)-1].Name))
+	},
+	"the checkpoint": func(t *testing.T, d *crashdisk.Disk) { removeTree(t, d, root+"/checkpoint") },
+	"a short checkpoint": func(t *testing.T, d *crashdisk.Disk) {
+		require.NoError(t, d.WriteFile(root+"/checkpoint", []byte("short")))
+	},
+	"the marks": func(t *testing.T, d *crashdisk.Disk) { removeTree(t, d, root+"/stele") },
+	"short marks": func(t *testing.T, d *crashdisk.Disk) {
+		require.NoError(t, d.WriteFile(root+"/stele/marks", []byte("short")))
+	},
+	"empty marks": func(t *testing.T, d *crashdisk.Disk) { require.NoError(t, d.WriteFile(root+"/stele/marks", nil)) },
+	"empty abort": func(t *testing.T, d *crashdisk.Disk) { require.NoError(t, d.WriteFile(root+"/abort", nil)) },
+	"a spare file and an empty one": func(t *testing.T, d *crashdisk.Disk) {
+		addLogFiles(t, d)
+	},
+}
+
+// TestRebuild: after each of the wrecks, what the queues hold is what was appended,
+// and their files are what they were.
 func TestRebuild(t *testing.T) {
 	t.Parallel()
-	wrecks := map[string]func(t *testing.T, d *crashdisk.Disk){
-		"nothing":    func(*testing.T, *crashdisk.Disk) {},
-		"all queues": func(t *testing.T, d *crashdisk.Disk) { removeTree(t, d, root+"/consumequeue") },
-		"a topic":    func(t *testing.T, d *crashdisk.Disk) { removeTree(t, d, root+"/consumequeue/orders") },
-		"a queue":    func(t *testing.T, d *crashdisk.Disk) { removeTree(t, d, queueDir("payments", 1)) },
-		"a queue's files": func(t *testing.T, d *crashdisk.Disk) {
-			removeTree(t, d, queueDir("x", 0))
-			require.NoError(t, d.MkdirAll(queueDir("x", 0)))
-		},
-		"a first file": func(t *testing.T, d *crashdisk.Disk) {
-			removeTree(t, d, path.Join(queueDir("orders", 0), mappedfile.FileName(0)))
-		},
-		"a last file": func(t *testing.T, d *crashdisk.Disk) {
-			all, err := d.List(queueDir("orders", 2))
-			require.NoError(t, err)
-			require.Greater(t, len(all), 1)
-			removeTree(t, d, path.Join(queueDir("orders", 2), all[len(all)-1].Name))
-		},
-		"the checkpoint": func(t *testing.T, d *crashdisk.Disk) { removeTree(t, d, root+"/checkpoint") },
-		"a short checkpoint": func(t *testing.T, d *crashdisk.Disk) {
-			require.NoError(t, d.WriteFile(root+"/checkpoint", []byte("short")))
-		},
-		"the marks": func(t *testing.T, d *crashdisk.Disk) { removeTree(t, d, root+"/stele") },
-		"short marks": func(t *testing.T, d *crashdisk.Disk) {
-			require.NoError(t, d.WriteFile(root+"/stele/marks", []byte("short")))
-		},
-		"empty marks": func(t *testing.T, d *crashdisk.Disk) { require.NoError(t, d.WriteFile(root+"/stele/marks", nil)) },
-		"empty abort": func(t *testing.T, d *crashdisk.Disk) { require.NoError(t, d.WriteFile(root+"/abort", nil)) },
-		"a spare file and an empty one": func(t *testing.T, d *crashdisk.Disk) {
-			addLogFiles(t, d)
-		},
-	}
 	for _, end := range ends {
 		for name, wreck := range wrecks {
 			for _, owner := range []string{"stele", "broker"} {

@@ -28,7 +28,7 @@ has a layout that is not supported, 130 interrupted.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(a.demoCommand(), a.demoWriterCommand(), a.inspectCommand(), a.verifyCommand(), a.doctorCommand(), a.rebuildCommand(),
+	root.AddCommand(a.demoCommand(), a.demoWriterCommand(), a.inspectCommand(), a.verifyCommand(), a.doctorCommand(), a.rebuildCommand(), a.recoverCommand(),
 		a.appendCommand(), a.fetchCommand(), a.queryCommand(),
 		a.exportCommand(), a.importCommand(), a.replayCommand(),
 		a.tailCommand(),

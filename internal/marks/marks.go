@@ -136,6 +136,31 @@ func Open(disk mappedfile.Disk, dir string) (*File, error) {
 	return f, nil
 }
 
+// Look reads the file in dir as it is now, and changes nothing. A file that is
+// missing, or of another length, is one without a State. Only what reads may be
+// called on the result.
+func Look(disk mappedfile.Disk, dir string) (*File, error) {
+	path := filepath.Join(dir, FileName)
+	b, err := disk.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if len(b) != fileSize {
+		b = make([]byte, fileSize)
+	}
+	f := &File{path: path, region: image{b: b}}
+	return f, f.load()
+}
+
+// image is a copy of the file's bytes.
+type image struct {
+	mappedfile.Region
+	b []byte
+}
+
+func (i image) Bytes() []byte { return i.b }
+func (i image) Close() error  { return nil }
+
 // Reached returns how far the file in dir says that the log came, without opening
 // or changing it; false when it is missing or holds no intact State.
 func Reached(disk mappedfile.Disk, dir string) (message.Offset, bool) {
