@@ -4,6 +4,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -172,12 +173,8 @@ func (f *foresight) written(from, to int64) (lo, hi int64, err error) {
 // span is where the first byte of b is that is not zero, and the place behind the
 // last one.
 func span(b []byte) (lo, hi int) {
-	for hi = len(b); hi > 0 && b[hi-1] == 0; hi-- {
-	}
-	for lo < hi && b[lo] == 0 {
-		lo++
-	}
-	return lo, hi
+	hi = len(bytes.TrimRight(b, "\x00"))
+	return hi - len(bytes.TrimLeft(b[:hi], "\x00")), hi
 }
 
 // SaveCuts writes what the Cuts would take from the log into a new file, durably:

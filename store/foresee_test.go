@@ -126,16 +126,24 @@ func requireForesight(t *testing.T, d *crashdisk.Disk) {
 		switch {
 		case path.Dir(p) != root+"/commitlog" || was == "":
 		case !isCut:
-			require.True(t, was == after[p], "%s changed", p)
+			requireBytes(t, p, was, after[p])
 		case c.Removed:
 			if now, there := after[p]; there { // made again for what comes next
-				require.True(t, string(make([]byte, fileSize)) == now, "%s is not removed", p)
+				requireBytes(t, p, string(make([]byte, fileSize)), now)
 			}
 		default:
 			at := int64(c.At) % fileSize
-			require.True(t, was[:at]+string(make([]byte, fileSize-at)) == after[p], "%s is not cut at %d", p, at)
+			requireBytes(t, p, was[:at]+string(make([]byte, fileSize-at)), after[p])
 			require.NotZero(t, was[at+c.Bytes-1])
 		}
+	}
+}
+
+// requireBytes compares what a file holds, without printing it.
+func requireBytes(t *testing.T, path, want, got string) {
+	t.Helper()
+	if want != got {
+		t.Fatalf("%s is not what it should be", path)
 	}
 }
 
