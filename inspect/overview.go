@@ -16,10 +16,15 @@ import (
 // Overview says what is in a store. Times are in milliseconds since the Unix
 // epoch, 0 where there is none.
 type Overview struct {
-	Path       string            `json:"path"`
-	CommitLog  LogOverview       `json:"commitLog"`
-	Topics     []TopicOverview   `json:"topics"`     // sorted by name
-	Queues     []QueueOverview   `json:"queues"`     // sorted by topic and id
+	Path      string          `json:"path"`
+	CommitLog LogOverview     `json:"commitLog"`
+	Topics    []TopicOverview `json:"topics"` // sorted by name
+	Queues    []QueueOverview `json:"queues"` // sorted by topic and id
+	Parts     []PartOverview  `json:"parts"`  // log, queues, index: their files
+	// Reached is how far stele/marks says that the log came, nil without them.
+	Reached *message.Offset `json:"reached"`
+	// Groups are empty until AddGroupOffset.
+	Groups     []GroupOverview   `json:"groups"`
 	Checkpoint *CheckpointValues `json:"checkpoint"` // nil without a file
 	Abort      *Abort            `json:"abort"`      // nil without a file
 	Config     []string          `json:"config"`     // the files in config/
@@ -102,7 +107,7 @@ func (p Problem) MarshalJSON() ([]byte, error) { return appendText(nil, p.Error(
 func (d *Dir) Overview(ctx context.Context) (*Overview, error) {
 	o := &Overview{
 		Path: d.path, CommitLog: LogOverview{Dir: d.log},
-		Topics: []TopicOverview{}, Queues: []QueueOverview{}, Config: []string{}, NotShown: []string{}, Problems: []Problem{},
+		Topics: []TopicOverview{}, Queues: []QueueOverview{}, Groups: []GroupOverview{}, Config: []string{}, NotShown: []string{}, Problems: []Problem{},
 	}
 	set, err := d.openQueues()
 	if err := o.problem(err); err != nil {
@@ -136,6 +141,9 @@ func (d *Dir) Overview(ctx context.Context) (*Overview, error) {
 		}
 	}
 	o.addTimes(d)
+	if err := o.addParts(ctx, d); err != nil {
+		return nil, err
+	}
 	return o, o.addFiles(d.path)
 }
 

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -11,21 +12,26 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stelelog/stele/inspect"
+	"github.com/stelelog/stele/internal/brokerconfig"
 )
 
 func (a *app) inspectCommand() *cobra.Command {
 	var out *format
 	var logDir string
+	var memory bool
 	cmd := a.command("inspect DIR [flags]", "Show what is in a store", cobra.ExactArgs(1),
-		func(args []string) error { return a.inspectOverview(args[0], logDir, *out) })
+		func(args []string) error { return a.inspectOverview(args[0], logDir, memory, *out) })
 	cmd.Long = `Inspect gives an overview of a store: its commit log, topics and queues with
-their offsets and time spans, the checkpoint, and whether it was closed in order.
+their offsets and time spans, the checkpoint, whether it was closed in order, and
+what groups of consumers have not consumed, where their offsets are known: from
+Stele's metadata, or a broker's config/consumerOffset.json.
 
 It reads little, so it is quick on a store of any size, and finds only damage
 that lies on its way; then the exit status is 1.`
 	cmd.Example = example(`
 		storectl inspect /data/store
 		storectl inspect /data/store -o json`)
+	cmd.Flags().BoolVar(&memory, "memory", false, "add how much of the files is in memory; no page is touched")
 	commitLogFlag(cmd, &logDir)
 	out = formatFlag(cmd)
 	cmd.AddCommand(a.inspectMessagesCommand(), a.inspectQueueCommand(), a.inspectIndexCommand(), a.inspectDelayCommand(),
@@ -33,7 +39,7 @@ that lies on its way; then the exit status is 1.`
 	return cmd
 }
 
-func (a *app) inspectOverview(dir, logDir string, f format) error {
+func (a *app) inspectOverview(dir, logDir string, memory bool, f format) error {
 	d, err := inspect.Open(dir, inspect.Options{CommitLog: logDir})
 	if err != nil {
 		return err
@@ -42,8 +48,19 @@ func (a *app) inspectOverview(dir, logDir string, f format) error {
 	if err != nil {
 		return err
 	}
+	switch err := addGroups(o, dir); {
+	case errors.Is(err, brokerconfig.ErrMalformed):
+		o.Problems = append(o.Problems, inspect.Problem{Err: err})
+	case err != nil: // an owner may be writing it; the rest of the overview stands
+		a.say("what groups have consumed is not known: %s", oneLine(err))
+	}
+	if memory {
+		if err := d.Residency(a.ctx, o); err != nil {
+			return err
+		}
+	}
 	if f == formatTable {
-		err = a.printOverview(o)
+		err = a.printOverview(o, memory)
 	} else {
 		err = a.document(f, o)
 	}
@@ -59,7 +76,7 @@ func (a *app) inspectOverview(dir, logDir string, f format) error {
 	return nil
 }
 
-func (a *app) printOverview(o *inspect.Overview) error {
+func (a *app) printOverview(o *inspect.Overview, memory bool) error {
 	t := newTable(a.out)
 	line := func(name, text string, args ...any) {
 		_, _ = fmt.Fprintf(t, "%s\t%s\n", name, fmt.Sprintf(text, args...)) // Flush reports it
@@ -73,6 +90,15 @@ func (a *app) printOverview(o *inspect.Overview) error {
 		entries += t.Entries
 	}
 	line("queues", "%d of %d topics, %d entries", len(o.Queues), len(o.Topics), entries)
+	line("files", "%s", partsText(o, func(p inspect.PartOverview) string {
+		return fmt.Sprintf("%d (%s)", p.Files, formatSize(p.Bytes))
+	}))
+	if memory {
+		line("in memory", "%s", partsText(o, func(p inspect.PartOverview) string { return formatSize(p.Resident) }))
+	}
+	if o.Reached != nil {
+		line("marks", "the log reached offset %d", *o.Reached)
+	}
 	line("checkpoint", "%s", checkpointText(o.Checkpoint))
 	line("abort", "%s", abortText(o.Abort))
 	line("config", "%s", cell(strings.Join(o.Config, ", ")))
@@ -98,7 +124,19 @@ func (a *app) printOverview(o *inspect.Overview) error {
 			return err
 		}
 	}
-	return list.table.Flush()
+	if err := list.table.Flush(); err != nil {
+		return err
+	}
+	return a.printGroups(o)
+}
+
+// partsText says something of each part of the store.
+func partsText(o *inspect.Overview, text func(inspect.PartOverview) string) string {
+	var words []string
+	for _, p := range o.Parts {
+		words = append(words, p.Part+" "+text(p))
+	}
+	return strings.Join(words, ", ")
 }
 
 func queueCells(q *inspect.QueueOverview) []string {
