@@ -6,7 +6,6 @@ package inspect
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,13 +22,24 @@ import (
 // files passes on what is wrong with the files and small ones of the store.
 func (x *doctor) files() error {
 	found := slices.Clone(x.o.Problems)
-	if set, err := x.d.openIndex(keyindex.Sizes{}); err == nil {
+	stray, err := strayIndexFiles(filepath.Join(x.d.path, layout.Index))
+	if err != nil {
+		return err
+	}
+	for _, e := range stray {
+		found = append(found, Problem{e})
+	}
+	set, err := x.d.openIndexOf(x.d.index, true)
+	switch {
+	case err == nil:
 		for _, p := range set.Problems() {
 			found = append(found, Problem{p})
 		}
 		_ = set.Close() // read-only
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	case errors.Is(err, keyindex.ErrSizes):
 		found = append(found, Problem{err})
+	default:
+		return err
 	}
 	for _, p := range found {
 		if err := x.say(LevelProblem, "files", fileAdvice(p.Err), "%s", p.Error()); err != nil {
@@ -51,6 +61,8 @@ func fileAdvice(err error) string {
 		return "bring it back from a backup; of a queue, 'storectl rebuild' makes a new one from the log"
 	case errors.Is(err, mappedfile.ErrFileSize):
 		return "find out who cut or copied it; the last file of a log that is empty can be removed, queues can be made again from the log"
+	case errors.Is(err, keyindex.ErrSizes):
+		return "give 'storectl verify' the broker's maxHashSlotNum and maxIndexNum as --index-slots and --index-entries; 'storectl rebuild' makes the index from the log"
 	default:
 		return "run 'storectl verify' for all of it"
 	}

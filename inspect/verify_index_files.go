@@ -59,23 +59,31 @@ func (v *verifier) openKeys() error {
 
 // strayKeys reports what is in the directory and is no index file.
 func (v *verifier) strayKeys(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
+	stray, err := strayIndexFiles(dir)
 	if err != nil {
 		return err
 	}
-	for _, e := range entries {
-		if !e.IsDir() && keyindex.IsFileName(e.Name()) {
-			continue
-		}
-		f := Finding{Kind: KindFile, File: filepath.Join(dir, e.Name()), Offset: -1, Detail: mappedfile.ErrStrayFile.Error()}
+	for _, e := range stray {
+		f := Finding{Kind: KindFile, File: e.Path, Offset: -1, Detail: e.Cause.Error()}
 		if err := v.finding(&f); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// strayIndexFiles lists what does not belong into the directory of the index.
+func strayIndexFiles(dir string) (stray []*mappedfile.FileError, err error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range entries {
+		if e.IsDir() || !keyindex.IsFileName(e.Name()) {
+			stray = append(stray, &mappedfile.FileError{Path: filepath.Join(dir, e.Name()), Cause: mappedfile.ErrStrayFile})
+		}
+	}
+	return stray, err
 }
 
 // noted looks for the file that Stele's note names.
