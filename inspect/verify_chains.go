@@ -15,27 +15,32 @@ import (
 // chain puts the entry at hand into the chain of its slot and goes on to the
 // next one.
 func (x *keyCheck) chain(e keyindex.Entry, hash int32) error {
-	defer func() {
-		x.k++
-		x.own = notAsked
-	}()
-	if hash < 0 {
-		return x.entry(KindIndexHash, nil, fmt.Sprintf("hash %#x is negative", uint32(hash)))
+	var prev int32
+	if hash >= 0 {
+		head := &x.heads[int(hash)%len(x.heads)]
+		prev, *head = *head, int32(x.k)
+		if prev == 0 {
+			x.used++
+		}
 	}
-	head := &x.heads[int(hash)%len(x.heads)]
-	prev := *head
-	*head = int32(x.k)
-	if prev == 0 {
-		x.used++
+	var err error
+	if hash < 0 || e.Prev != prev {
+		err = x.unchained(e, hash, prev)
 	}
+	x.k++
+	x.own = notAsked
+	return err
+}
+
+// unchained reports the entry at hand, which does not name the one before it.
+func (x *keyCheck) unchained(e keyindex.Entry, hash, prev int32) error {
 	switch {
-	case e.Prev == prev:
-		return nil
+	case hash < 0:
+		return x.entry(KindIndexHash, nil, fmt.Sprintf("hash %#x is negative", uint32(hash)))
 	case int(e.Prev) >= x.k || e.Prev < 0:
 		return x.entry(KindIndexChain, nil, fmt.Sprintf("entry %d is said to be before it in its chain, which never ends so; %d is", e.Prev, prev))
-	default:
-		return x.entry(KindIndexChain, nil, fmt.Sprintf("entry %d is said to be before it in its chain, %d is", e.Prev, prev))
 	}
+	return x.entry(KindIndexChain, nil, fmt.Sprintf("entry %d is said to be before it in its chain, %d is", e.Prev, prev))
 }
 
 // entry reports something about the entry at hand. m is its record or nil.

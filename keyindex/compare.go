@@ -19,13 +19,15 @@ func AppendHashes(dst []int32, m *message.Message) []int32 {
 	topic, known := int32(0), false
 	_ = eachKey(m, func(key []byte) error {
 		if !known { // most records have a key, but not all
-			topic, known = message.HashString(m.Topic+"#"), true
+			topic, known = message.HashOn(message.HashString(m.Topic), sharp), true
 		}
 		dst = append(dst, positive(message.HashOn(topic, key)))
 		return nil
 	})
 	return dst
 }
+
+var sharp = []byte{'#'}
 
 // Seconds is how far a store time lies behind the begin of a file, as an entry of
 // the file has it; both are in milliseconds.
