@@ -33,7 +33,8 @@ func (v *verifier) openTimes() error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case errors.As(err, &damage):
-		return v.finding(&Finding{Kind: KindTimeIndex, File: damage.Path, Offset: damage.At, Detail: damage.Cause.Error()})
+		// The first file of an index may be one that is just being made.
+		return v.finding(&Finding{Kind: KindTimeIndex, Note: v.abort != nil, File: damage.Path, Offset: damage.At, Detail: damage.Cause.Error()})
 	case err != nil:
 		return unreadable(err)
 	}
