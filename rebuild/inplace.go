@@ -21,10 +21,13 @@ type part struct{ work, place string }
 // inPlace makes all in a directory of the store's own, and puts it in the place of
 // the old. The store's lock is held.
 func (j *job) inPlace(d *inspect.Dir) error {
+	work := filepath.Join(j.dir, workName)
+	if err := j.putBack(work); err != nil {
+		return err
+	}
 	if err := j.look(); err != nil {
 		return err
 	}
-	work := filepath.Join(j.dir, workName)
 	// Who left one behind had the lock as well: it is unfinished, or what it holds
 	// is old queues whose new ones are in place.
 	if err := os.RemoveAll(work); err != nil {
@@ -43,6 +46,37 @@ func (j *job) inPlace(d *inspect.Dir) error {
 	}
 	return j.swap(work, parts, at)
 }
+
+// putBack ends what tradeSlowly began in a process that was killed: old queues go
+// back to their place, where they say how large the new ones are to be.
+func (j *job) putBack(work string) error {
+	for _, p := range [][2]string{
+		{filepath.Join(work, layout.ConsumeQueue), filepath.Join(j.dir, layout.ConsumeQueue)},
+		{filepath.Join(work, layout.Index), filepath.Join(j.dir, layout.Index)},
+		{j.timesIn(work), j.timesIn(j.dir)},
+	} {
+		there, err := exists(p[1])
+		if err != nil {
+			return err
+		}
+		if old, err := exists(p[0] + oldSuffix); err != nil || !old || there {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if err := os.Rename(p[0]+oldSuffix, p[1]); err != nil {
+			return err
+		}
+		if err := j.disk.SyncDir(filepath.Dir(p[1])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// oldSuffix ends the name of an old directory between two steps of tradeSlowly.
+const oldSuffix = ".old"
 
 // parts says what is made where, and what it takes the place of.
 func (j *job) parts(work string) (paths, []part) {
@@ -135,7 +169,7 @@ func (j *job) trade(p part) error {
 
 // tradeSlowly is for file systems that can't exchange names.
 func (j *job) tradeSlowly(p part) error {
-	old := p.work + ".old"
+	old := p.work + oldSuffix
 	if err := os.Rename(p.place, old); err != nil {
 		return err
 	}

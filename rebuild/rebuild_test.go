@@ -364,6 +364,26 @@ func TestInPlaceKeepsOld(t *testing.T) {
 	require.NoDirExists(t, filepath.Join(dir, "rebuild.partial"))
 }
 
+// TestKilledBetweenRenames: where names can't be exchanged in one step, a kill may
+// leave the old queues beside their place. They go back, and tell their sizes.
+func TestKilledBetweenRenames(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "store")
+	writeStore(t, dir, 50)
+	sound := tree(t, filepath.Join(dir, "consumequeue"))
+	for _, part := range []string{"consumequeue", "index", "stele/timeindex"} {
+		old := filepath.Join(dir, "rebuild.partial", part+".old")
+		require.NoError(t, os.MkdirAll(filepath.Dir(old), 0o755))
+		require.NoError(t, os.Rename(filepath.Join(dir, part), old))
+	}
+	res, _ := run(t, dir, rebuild.Options{})
+	require.Equal(t, sound, tree(t, filepath.Join(dir, "consumequeue")))
+	require.Equal(t, sound, tree(t, filepath.Join(res.Aside, "consumequeue")))
+	require.DirExists(t, filepath.Join(res.Aside, "index"))
+	findings, _ := verify(t, dir)
+	require.Empty(t, findings)
+}
+
 // TestInterrupted: nothing is left, and nothing is missing.
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
