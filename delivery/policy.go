@@ -65,12 +65,16 @@ func (k Kind) String() string {
 
 // The crossover points of Choose. docs/zero-copy.md has the measurements.
 const (
-	// SendfileFrom is the length of a run in bytes from which Sendfile is used.
+	// SendfileFrom is the length in bytes from which a run that is sent alone goes by
+	// Sendfile.
 	SendfileFrom = 32 << 10
-	// WriteFrom is the length of a run in bytes from which handing mapped bytes
-	// to the kernel is cheaper than to copy several runs together. Below it the
-	// kernel's copying of many small pieces costs more than a second copy of them.
-	WriteFrom = 8 << 10
+	// SendfileAmongFrom is the same for a run among others: shorter ones are cheaper
+	// to gather in one call than to send by one each.
+	SendfileAmongFrom = 128 << 10
+	// WriteFrom is the mean length of runs in bytes from which they are handed to the
+	// kernel as they are. Below it, what the kernel spends on each of many small
+	// pieces is no less than a second copy of them.
+	WriteFrom = 4 << 10
 )
 
 // Shape is what Choose goes by.
@@ -89,8 +93,8 @@ type Shape struct {
 // Choose picks the cheapest way to send. It is pure. A shape without bytes gets
 // Copy.
 //
-// A run of SendfileFrom bytes or more is asked about alone: a long one among short
-// ones does not make them long.
+// A run of SendfileAmongFrom bytes or more is asked about alone: a long one among
+// short ones does not make them long.
 func Choose(s Shape) Method {
 	mean := int64(0)
 	if s.Runs > 0 {
@@ -98,7 +102,7 @@ func Choose(s Shape) Method {
 	}
 	sockets := s.Kind == TCP || s.Kind == Unix
 	switch {
-	case sockets && s.Descriptor && mean >= SendfileFrom:
+	case sockets && s.Descriptor && (mean >= SendfileAmongFrom || s.Runs == 1 && mean >= SendfileFrom):
 		return Sendfile // reads ahead by itself when cold
 	case s.Cold && s.Descriptor:
 		return ReadWrite

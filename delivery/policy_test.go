@@ -13,7 +13,7 @@ import (
 
 func TestChoose(t *testing.T) {
 	t.Parallel()
-	const long, middle, short = delivery.SendfileFrom, delivery.WriteFrom, delivery.WriteFrom - 1
+	const long, among, middle, short = delivery.SendfileFrom, delivery.SendfileAmongFrom, delivery.WriteFrom, delivery.WriteFrom - 1
 	for _, c := range []struct {
 		name  string
 		shape delivery.Shape
@@ -24,7 +24,9 @@ func TestChoose(t *testing.T) {
 		{"a long run", delivery.Shape{Bytes: long, Runs: 1, Kind: delivery.TCP, Descriptor: true}, delivery.Sendfile},
 		{"a long run, unix", delivery.Shape{Bytes: long, Runs: 1, Kind: delivery.Unix, Descriptor: true}, delivery.Sendfile},
 		{"a long run, cold", delivery.Shape{Bytes: long, Runs: 1, Kind: delivery.TCP, Descriptor: true, Cold: true}, delivery.Sendfile},
-		{"long runs", delivery.Shape{Bytes: 9 * long, Runs: 9, Kind: delivery.TCP, Descriptor: true}, delivery.Sendfile},
+		{"long runs", delivery.Shape{Bytes: 9 * among, Runs: 9, Kind: delivery.TCP, Descriptor: true}, delivery.Sendfile},
+		{"runs that are long only alone", delivery.Shape{Bytes: 9*among - 1, Runs: 9, Kind: delivery.TCP, Descriptor: true}, delivery.Writev},
+		{"the same, cold", delivery.Shape{Bytes: 9*among - 1, Runs: 9, Kind: delivery.TCP, Descriptor: true, Cold: true}, delivery.ReadWrite},
 		{"a long run without a file", delivery.Shape{Bytes: long, Runs: 1, Kind: delivery.TCP}, delivery.Write},
 		{"long runs without a file", delivery.Shape{Bytes: 2 * long, Runs: 2, Kind: delivery.TCP}, delivery.Writev},
 		{"a long run, TLS", delivery.Shape{Bytes: long, Runs: 1, Descriptor: true}, delivery.Copy},

@@ -139,7 +139,7 @@ func (o *out) auto(runs []Run) error {
 	return nil
 }
 
-func (o *out) long(r Run) bool { return r.Len() >= SendfileFrom }
+func (o *out) long(r Run) bool { return r.Len() >= SendfileAmongFrom }
 
 // choose looks at a group, and has what is cold of it read.
 func (o *out) choose(runs []Run) Method {

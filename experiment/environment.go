@@ -24,6 +24,11 @@ type Environment struct {
 	MemlockBytes int64 `json:"memlockBytes"`
 	// Congestion is the TCP congestion control, where sockets were measured.
 	Congestion string `json:"congestionControl,omitempty"`
+	// Interface is the network interface then, and whether it takes scattered pages
+	// and computes checksums: sendfile has to copy where it does not.
+	Interface       string `json:"interface,omitempty"`
+	ScatterGather   bool   `json:"scatterGather,omitempty"`
+	ChecksumOffload bool   `json:"checksumOffload,omitempty"`
 }
 
 // Look returns the environment of measurements in dir.
@@ -48,6 +53,11 @@ func (e Environment) Facts() [][2]string {
 	}
 	if e.Congestion != "" {
 		facts = append(facts, [2]string{"Congestion control", e.Congestion})
+	}
+	if e.Interface != "" {
+		offered := map[bool]string{true: "yes", false: "no"}
+		facts = append(facts, [2]string{"Interface", fmt.Sprintf("%s, scatter-gather %s, checksum offload %s",
+			e.Interface, offered[e.ScatterGather], offered[e.ChecksumOffload])})
 	}
 	return facts
 }

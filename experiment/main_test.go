@@ -14,8 +14,11 @@ import (
 	"go.uber.org/goleak"
 )
 
-// writeVariable has the test program be the child of Recover.
-const writeVariable = "STELE_EXPERIMENT_WRITE"
+// These have the test program be the child of Recover, and of Deliver.
+const (
+	writeVariable = "STELE_EXPERIMENT_WRITE"
+	readVariable  = "STELE_EXPERIMENT_READ"
+)
 
 func TestMain(m *testing.M) {
 	if text := os.Getenv(writeVariable); text != "" {
@@ -26,6 +29,19 @@ func TestMain(m *testing.M) {
 		}
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
+	}
+	if text := os.Getenv(readVariable); text != "" {
+		var address string
+		var consumers int
+		_, err := fmt.Sscan(text, &address, &consumers)
+		if err == nil {
+			err = Receive(context.Background(), address, consumers)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	goleak.VerifyTestMain(m)
 }

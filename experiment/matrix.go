@@ -96,8 +96,8 @@ func (m Matrix) cases() []Case {
 }
 
 // each makes as many cases of every case as there are values.
-func each[T any](cases []Case, values []T, set func(*Case, T)) []Case {
-	all := make([]Case, 0, len(cases)*len(values))
+func each[C, T any](cases []C, values []T, set func(*C, T)) []C {
+	all := make([]C, 0, len(cases)*len(values))
 	for _, c := range cases {
 		for _, v := range values {
 			set(&c, v)
