@@ -67,7 +67,8 @@ var ours = house{
 		"rebuild":    4,
 		"interop":    4,
 
-		"cmd/storectl": 5,
+		"cmd/storectl":   5,
+		"examples/serve": 5,
 
 		// Imports nothing of ours and nobody imports it.
 		"internal/tidy": 5,
