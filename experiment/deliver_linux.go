@@ -69,6 +69,7 @@ type delivers struct {
 	consumers *consumers
 	results   []deliverResult
 	stayed    bool // pages would not leave memory
+	goCopies  string
 }
 
 // deliverResult is what the rounds of one case came to, each by round.
@@ -90,7 +91,7 @@ type usage struct {
 func (e *delivers) used(f *fixture) usage {
 	var u unix.Rusage
 	_ = unix.Getrusage(unix.RUSAGE_SELF, &u) // it does not fail
-	io := processIO()
+	io := ioCounts("/proc/self/io")
 	st := f.store.Stats().Delivery
 	sent := st.Of(delivery.Sendfile).Bytes
 	return usage{
@@ -100,10 +101,11 @@ func (e *delivers) used(f *fixture) usage {
 	}
 }
 
-// processIO is what Linux counts of this process; empty where it does not tell.
-func processIO() map[string]int64 {
+// ioCounts is what Linux counts of a process or a thread; empty where it does not
+// tell.
+func ioCounts(path string) map[string]int64 {
 	all := map[string]int64{}
-	text, err := os.ReadFile("/proc/self/io")
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return all
 	}
@@ -126,9 +128,17 @@ func (e *delivers) step(ctx context.Context, _ string, i int, keep bool) error {
 		return err
 	}
 	e.stayed = e.stayed || !ok
+	if d.method == wayIOCopy && e.goCopies == "" {
+		if e.goCopies, err = goCopies(f.view.File().Path()); err != nil {
+			return err
+		}
+	}
 	all := make([]*sending, d.consumers)
 	for i := range all {
 		all[i] = &sending{f: f, d: d, conn: e.consumers.conns[i]}
+		if d.method == wayIOCopy {
+			all[i].path = e.goCopies
+		}
 	}
 	before, start := e.used(f), time.Now()
 	if err := e.transfer(ctx, all); err != nil {

@@ -11,7 +11,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -112,19 +111,14 @@ func (s *sending) bare() error {
 	})
 }
 
-// ioCopy leaves it to Go, and finds out what that did: a copy in the process takes a
-// buffer for each call, and system calls that read or write are counted by Linux.
+// ioCopy leaves it to Go; goCopies says what that does.
 func (s *sending) ioCopy() error {
 	file, err := os.Open(s.f.view.File().Path())
 	if err != nil {
 		return err
 	}
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	copies := int64(0)
 	err = s.eachChunk(func(runs []delivery.Run) error {
 		for _, r := range runs {
-			copies++
 			s.calls++ // lseek
 			if _, err := file.Seek(r.From, io.SeekStart); err != nil {
 				return err
@@ -135,12 +129,6 @@ func (s *sending) ioCopy() error {
 		}
 		return nil
 	})
-	runtime.ReadMemStats(&after)
-	s.path = "sendfile"
-	const buffer = 4 << 10 // io.Copy's is 32 KiB, or what is asked for
-	if copies > 0 && int64(after.TotalAlloc-before.TotalAlloc)/copies/int64(s.d.consumers) > min(buffer, int64(s.d.chunk/s.d.runs())/2) {
-		s.path = "read+write"
-	}
 	return errors.Join(err, file.Close())
 }
 
