@@ -89,6 +89,8 @@ type walk struct {
 	// Of a walk that is gone on with: what looks damaged at the end of the log is
 	// being written.
 	follow    bool
+	patient   bool           // so does what looks damaged elsewhere, but for the damage at:
+	damaged   message.Offset // stood there long enough, or -1
 	stoppedAt message.Offset // where the log came to its end
 	over      bool           // it did not: nothing more is wanted
 	torn      bool           // something stands there that is no record
@@ -111,6 +113,9 @@ func (w *walk) tell(at message.Offset) {
 
 // errStop ends a walk that its consumer has left.
 var errStop = errors.New("stop")
+
+// errUnwritten ends a walk at what may be a record that is being written.
+var errUnwritten = errors.New("not written yet")
 
 // ctxEvery is how many items pass between two looks at the context.
 const ctxEvery = 256
@@ -198,7 +203,7 @@ func (w *walk) run(from message.Offset) error {
 				continue
 			}
 		}
-		if errors.Is(err, errStop) {
+		if errors.Is(err, errStop) || errors.Is(err, errUnwritten) {
 			return nil
 		}
 		if err != nil {
@@ -279,6 +284,13 @@ func (w *walk) item(it *commitlog.ScanItem) error {
 		end := it.Offset + message.Offset(it.Size)
 		if end <= w.match.From {
 			return nil
+		}
+		if w.patient && it.Offset != w.damaged {
+			// A commit of the pool is two writes, of which the second has the
+			// beginning; and a file whose end is not committed may have another
+			// behind it that is.
+			w.stoppedAt, w.over, w.torn = it.Offset, false, true
+			return errUnwritten
 		}
 		if !w.yield(Record{}, &DamageError{Skipped: it.Size, Corrupt: it.Err}) {
 			return errStop

@@ -10,6 +10,7 @@ import (
 	"math"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/stelelog/stele/consumequeue"
 	"github.com/stelelog/stele/mappedfile"
@@ -76,6 +77,11 @@ type tailing struct {
 	match *matcher
 	yield func(Record, error) bool
 	found int64
+
+	patient bool           // what looks damaged is given time
+	torn    message.Offset // what looked damaged last, or -1
+	since   time.Time      // when it was seen first
+	damaged message.Offset // what looked so for too long, or -1
 }
 
 // pass yields what there is, from where the filter says, or from the record at an
@@ -86,7 +92,7 @@ func (t *tailing) pass(ctx context.Context, from message.Offset, exact bool) (w 
 		return nil, err
 	}
 	defer func() { _ = log.Close() }() // read-only: nothing can be lost
-	w = &walk{ctx: ctx, log: log, match: t.match, yield: t.yield, last: -1, found: t.found, follow: t.o.Follow, over: true, to: math.MaxInt64, progress: func(int64, int64) {}}
+	w = &walk{ctx: ctx, log: log, match: t.match, yield: t.yield, last: -1, found: t.found, follow: t.o.Follow, patient: t.patient, damaged: t.damaged, over: true, to: math.MaxInt64, progress: func(int64, int64) {}}
 	switch {
 	case !exact:
 		if from, err = w.start(); err != nil {
@@ -101,6 +107,7 @@ func (t *tailing) pass(ctx context.Context, from message.Offset, exact bool) (w 
 }
 
 func (t *tailing) follow(ctx context.Context, from message.Offset) error {
+	t.patient, t.torn, t.damaged = true, -1, -1
 	for pause := shortestWait; ; {
 		w, err := t.pass(ctx, from, true)
 		if err != nil || w.over {
@@ -118,6 +125,12 @@ func (t *tailing) follow(ctx context.Context, from message.Offset) error {
 			err = t.d.waitFor(ctx, from)
 		} else if err = wait(ctx, pause); err == nil {
 			pause = min(2*pause, LongestWait) // it is being written, or never will be whole
+			switch {
+			case t.torn != w.stoppedAt:
+				t.torn, t.since = w.stoppedAt, time.Now()
+			case time.Since(t.since) > patience:
+				t.damaged = t.torn
+			}
 		}
 		if err != nil {
 			return err

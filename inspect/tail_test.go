@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -100,7 +101,7 @@ func TestTailTellsDamage(t *testing.T) {
 var errEnough = errors.New("enough")
 
 // TestTailFollows appends between the looks, over many files, and half a record for a
-// while. Nothing is missed, nothing comes twice, nothing is called damage.
+// while, or one without its beginning and others behind it. Nothing is missed, nothing comes twice, nothing is called damage.
 func TestTailFollows(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -116,7 +117,8 @@ func TestTailFollows(t *testing.T) {
 	put()
 	rounds := 0
 	var torn []byte
-	var tornAt int64
+	var tornAt, tornPos int64
+	var behind []int64
 	o := inspect.TailOptions{Last: 10, Follow: true, Idle: func() error {
 		require.Equal(t, want, got, "seed %d", seed)
 		switch rounds++; {
@@ -127,17 +129,27 @@ func TestTailFollows(t *testing.T) {
 			for put(); want[len(want)-1]%8192 == 0; {
 				put()
 			}
-			at := want[len(want)-1]
+			n, size := len(want)-1, int64(20)
+			tornPos = want[n]%8192 + 20
+			if rounds%20 == 15 {
+				// Or its beginning, with a file behind it that is there already: a
+				// commit is two writes.
+				for put(); want[len(want)-1]%8192 != 0; {
+					put()
+				}
+				n, size = len(want)-2, 8
+				tornPos = want[n] % 8192
+			}
+			at := want[n]
 			path := logFile(dir, at/8192*8192)
 			b, err := os.ReadFile(path)
 			require.NoError(t, err)
-			tornAt, torn = at, b[at%8192+20:at%8192+40]
-			torn = append([]byte(nil), torn...)
-			patch(t, path, at%8192+20, make([]byte, 20))
-			want = want[:len(want)-1]
+			tornAt, torn = at, slices.Clone(b[tornPos:tornPos+size])
+			patch(t, path, tornPos, make([]byte, size))
+			want, behind = want[:n], slices.Clone(want[n:])
 		case rounds%10 == 8 && torn != nil:
-			patch(t, logFile(dir, tornAt/8192*8192), tornAt%8192+20, torn)
-			want, torn = append(want, tornAt), nil
+			patch(t, logFile(dir, tornAt/8192*8192), tornPos, torn)
+			want, torn = append(want, behind...), nil
 		case torn == nil:
 			for range rng.IntN(12) + 1 {
 				put()

@@ -34,7 +34,7 @@ func (v *verifier) openTimes() error {
 		return nil
 	case errors.As(err, &damage):
 		// The first file of an index may be one that is just being made.
-		return v.finding(&Finding{Kind: KindTimeIndex, Note: v.abort != nil, File: damage.Path, Offset: damage.At, Detail: damage.Cause.Error()})
+		return v.finding(&Finding{Kind: KindTimeIndex, Note: v.abort != nil && errors.Is(err, timeindex.ErrUnbegun), File: damage.Path, Offset: damage.At, Detail: damage.Cause.Error()})
 	case err != nil:
 		return unreadable(err)
 	}

@@ -20,6 +20,9 @@ const (
 	shortestWait = time.Millisecond
 	// LongestWait is how late Tail sees a message after a pause.
 	LongestWait = 200 * time.Millisecond
+	// patience is how long what looks damaged may still be a record that its
+	// writer, which has not been given a processor, is in the middle of.
+	patience = 5 * time.Second
 )
 
 // waitFor returns when something was written at an offset where the log ended. Each

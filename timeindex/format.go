@@ -34,6 +34,11 @@ const (
 	MaxStretch     = 1 << 30
 )
 
+// ErrUnbegun is the cause of a DamageError about a file that has only zeros where
+// its header goes: it was being made when it was looked at, or when its maker was
+// killed.
+var ErrUnbegun = errors.New("no header of a time index yet")
+
 // What is wrong with an index.
 var (
 	errHeader  = errors.New("no header of a time index")
@@ -72,6 +77,8 @@ func headerSum(b []byte) uint32 {
 // decodeHeader returns the stretch of a file.
 func decodeHeader(b []byte) (stretch int64, err error) {
 	switch {
+	case len(b) >= headerSize && [headerSize]byte(b[:headerSize]) == [headerSize]byte{}:
+		return 0, ErrUnbegun
 	case len(b) < headerSize || string(b[:8]) != magic:
 		return 0, errHeader
 	case binary.BigEndian.Uint32(b[8:]) != version:
