@@ -56,7 +56,10 @@ func (x Diagnosis) AppendJSON(dst []byte) []byte {
 //
 // The error is the first one of report, that of ctx, or what the file system said.
 func (d *Dir) Doctor(ctx context.Context, now time.Time, report func(Diagnosis) error) error {
-	x := &doctor{d: d, ctx: ctx, now: now, report: report}
+	x := &doctor{d: d, ctx: ctx, now: now, report: report, disk: d.log}
+	if there, err := exists(d.log); err == nil && !there {
+		x.disk = d.path // a store without a message has no log yet
+	}
 	o, err := d.Overview(ctx)
 	if err != nil {
 		return err
@@ -79,6 +82,7 @@ type doctor struct {
 	now    time.Time
 	report func(Diagnosis) error
 	o      *Overview
+	disk   string // a directory on the disk of the log
 }
 
 func (x *doctor) say(level Level, check, advice, found string, args ...any) error {
@@ -102,7 +106,7 @@ func (x *doctor) owner() error {
 // fileSystems looks at those that the log and the rest of the store are on.
 func (x *doctor) fileSystems() error {
 	known := map[string]bool{}
-	for _, dir := range []string{x.d.log, x.d.path} {
+	for _, dir := range []string{x.disk, x.d.path} {
 		kind := fileSystemOf(dir)
 		if known[kind.name] {
 			continue
@@ -125,7 +129,7 @@ const (
 
 // space looks at what is left on the disk.
 func (x *doctor) space() error {
-	u, err := mappedfile.DiskUsage(mappedfile.OS(), x.d.log)
+	u, err := mappedfile.DiskUsage(mappedfile.OS(), x.disk)
 	if err != nil {
 		return err
 	}
@@ -173,7 +177,7 @@ func (x *doctor) reserved() error {
 			files, missing = files+1, missing+f.Size()-blocks
 		}
 	}
-	u, err := mappedfile.DiskUsage(mappedfile.OS(), x.d.log)
+	u, err := mappedfile.DiskUsage(mappedfile.OS(), x.disk)
 	if err != nil {
 		return err
 	}

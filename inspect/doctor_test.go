@@ -113,14 +113,17 @@ func storedAt(back int64) func(t *testing.T, dir string) {
 
 func TestDoctorOfNothing(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	require.NoError(t, os.Mkdir(filepath.Join(dir, "commitlog"), 0o755))
-	found := examine(t, dir, time.Now())
-	require.Equal(t, inspect.LevelOK, found["clock"][0].Level)
-	require.Equal(t, inspect.LevelOK, found["files"][0].Level)
+	for _, part := range []string{"commitlog", "stele"} { // Stele makes the log with the first message
+		dir := t.TempDir()
+		require.NoError(t, os.Mkdir(filepath.Join(dir, part), 0o755))
+		found := examine(t, dir, time.Now())
+		require.Equal(t, inspect.LevelOK, found["clock"][0].Level)
+		require.Equal(t, inspect.LevelOK, found["files"][0].Level)
+		require.Len(t, found["file-system"], 1)
+	}
 
 	stop := errors.New("stop")
-	err := open(t, dir).Doctor(context.Background(), time.Now(), func(inspect.Diagnosis) error { return stop })
+	err := open(t, sample(t, closed)).Doctor(context.Background(), time.Now(), func(inspect.Diagnosis) error { return stop })
 	require.ErrorIs(t, err, stop)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

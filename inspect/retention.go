@@ -50,6 +50,9 @@ func (d *Dir) RetentionInput(ctx context.Context, now time.Time, groups []GroupO
 }
 
 func (d *Dir) retentionFiles(ctx context.Context, log *commitlog.Log) ([]retention.File, error) {
+	if log.Files().Len() == 0 {
+		return nil, nil // there need not be a directory
+	}
 	entries, err := mappedfile.OS().List(d.log)
 	if err != nil {
 		return nil, err
