@@ -6,6 +6,7 @@ package inspect
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,6 +37,7 @@ func (x *doctor) files() error {
 			found = append(found, Problem{p})
 		}
 		_ = set.Close() // read-only
+	case errors.Is(err, fs.ErrNotExist): // there is none
 	case errors.Is(err, keyindex.ErrSizes):
 		found = append(found, Problem{err})
 	default:
