@@ -10,12 +10,14 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
+	"github.com/stelelog/stele/inspect"
 	"github.com/stelelog/stele/internal/crashdisk"
 	"github.com/stelelog/stele/message"
 	"github.com/stelelog/stele/store"
@@ -58,7 +60,10 @@ func TestStelePowerCut(t *testing.T) {
 				requireQueued(t, got)
 				s.close()
 				if len(s.Stats().Recovery.Damage) == 0 {
-					verify(t, dir)
+					// RocketMQ goes on with an index as the power cut left it. A slot that
+					// came to the disk before the count that it is of counts again once
+					// the count has come so far, and has others' entries in its chain.
+					verifyBut(t, dir, func(f *inspect.Finding) bool { return strings.HasPrefix(string(f.Kind), "index-") })
 				}
 			})
 		}
