@@ -41,7 +41,8 @@ type player struct {
 	waiting map[message.Offset]*waiting // these messages, by their place in the log
 
 	ledger
-	afterCut bool // the machine lost power and was not opened since
+	afterCut bool // the machine lost power, or an opening was killed; not opened since
+	seen     bool // what the last opening did was looked at
 	midWrite bool // some of what was being written may be there, and not its beginning; not opened since
 	unmarked bool // Stele's directory was taken away, and the store not opened since
 	rebuilds bool // something was done to the files that may cost a rebuild
@@ -278,6 +279,7 @@ func (p *player) sprung() bool {
 // crash leaves the store as it is and goes on with what the crash left.
 func (p *player) crash(next *machine, was durable, kill bool) {
 	p.rebuilds = p.drops()
+	opening := !p.seen
 	trapped := p.trap != nil && p.trap.next != nil
 	midWrite := !kill || p.o.WritePath != store.WriteMmap && (trapped || p.failedWrites() > p.writes)
 	p.leave()
@@ -285,7 +287,7 @@ func (p *player) crash(next *machine, was durable, kill bool) {
 	p.on.heal() // it has the capacity of the other one
 	p.restore(was)
 	p.faulty, p.hurt, p.blind = false, false, false
-	p.afterCut = p.afterCut || !kill
+	p.afterCut = p.afterCut || !kill || opening
 	p.midWrite = p.midWrite || midWrite
 	// Without marks nothing tells a torn tail from damage: everything that can
 	// still be read is kept.
@@ -327,6 +329,7 @@ func (p *player) disarm() {
 }
 
 func (p *player) open(rng *rand.Rand) {
+	p.seen = false
 	o := store.Options{
 		Disk: p.on.disk, MetaFS: p.on.fs(), FlushInterval: long, FlushThoroughInterval: long,
 		CheckpointInterval: long, OffsetInterval: long,
@@ -390,7 +393,7 @@ func (p *player) open(rng *rand.Rand) {
 		verify = p.verifyDelays
 	}
 	if p.perform(verify) {
-		p.afterCut, p.midWrite, p.unmarked = false, false, false
+		p.afterCut, p.midWrite, p.unmarked, p.seen = false, false, false, true
 		p.rebuilds = false
 		p.rebuilds = p.drops()
 	}
