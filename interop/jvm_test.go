@@ -52,10 +52,6 @@ type jvm struct {
 	cmd    *exec.Cmd
 	stderr bytes.Buffer
 	done   chan struct{} // closed when the reader of answers has ended
-	// opening is held while a store is opened or closed: RocketMQ keeps a map for
-	// all stores of a process that is not made for several threads, and threw a
-	// NullPointerException from inside a TreeMap.
-	opening sync.Mutex
 
 	mu      sync.Mutex
 	in      io.WriteCloser
@@ -234,8 +230,6 @@ func (j *jvm) rocketWith(t testing.TB, dir string, config map[string]any) *remot
 		Min, Max int64
 		Log      []event
 	}
-	j.opening.Lock()
-	defer j.opening.Unlock()
 	r.call(&answer, map[string]any{"op": "open", "dir": dir, "config": config}, nil)
 	require.True(t, answer.Loaded, "RocketMQ did not load %s: %v", dir, answer.Log)
 	r.opened, r.min, r.max = answer.Log, answer.Min, answer.Max
@@ -256,11 +250,7 @@ func (r *remote) call(answer any, request map[string]any, more func([]byte) erro
 func (r *remote) close() {
 	r.t.Helper()
 	var answer struct{ Log []event }
-	func() {
-		r.jvm.opening.Lock()
-		defer r.jvm.opening.Unlock()
-		r.call(&answer, map[string]any{"op": "close"}, nil)
-	}()
+	r.call(&answer, map[string]any{"op": "close"}, nil)
 	for _, e := range answer.Log {
 		if !strings.HasPrefix(e.Text, gonePrefix) {
 			require.NotEqual(r.t, "ERROR", e.Level, e.Text)
