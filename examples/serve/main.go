@@ -1,7 +1,7 @@
 // Copyright the Stele authors.
 // SPDX-License-Identifier: Apache-2.0
 
-// Serve is an example: a program that embeds a store serves one queue over TCP with
+// Command serve is an example: a program that embeds a store serves one queue over TCP with
 // Batch.WriteTo, and its client decodes what comes.
 //
 //	go run ./examples/serve -listen 127.0.0.1:9876 DIR TOPIC QUEUE
