@@ -18,10 +18,10 @@ var pageText string
 // pageData is what the template shows.
 type pageData struct {
 	*Report
-	Title   string
+	Head    string
 	When    string
 	Elapsed string
-	Spread  string
+	Spread  string // of the floor; empty where there is none
 	Facts   [][2]string
 	// Curves for wide pages and for telephones: texts must not shrink with the
 	// chart.
@@ -32,6 +32,7 @@ type pageData struct {
 	BarTicks     []barTick
 	Titles       []string
 	Table        [][]string
+	Inner        []pageData // of the parts
 }
 
 type legend struct{ Class, Name string }
@@ -52,13 +53,14 @@ type barTick struct {
 // WriteHTML writes the report as one page that needs nothing else: no script,
 // and no style, font or picture from elsewhere.
 func (r *Report) WriteHTML(w io.Writer) error {
-	d := pageData{
-		Report: r, Title: "storectl bench " + r.Experiment, When: r.Time.UTC().Format("2006-01-02 15:04 UTC"),
-		Elapsed: r.Took.Round(100 * time.Millisecond).String(), Spread: fmt.Sprintf("%.0f %%", r.NoiseSpread*100),
-		Facts: r.Environment.Facts(), Titles: r.Titles(),
+	d := pageOf(r)
+	d.When, d.Elapsed = r.Time.UTC().Format("2006-01-02 15:04 UTC"), r.Took.Round(100*time.Millisecond).String()
+	d.Facts = r.Environment.Facts()
+	if r.Bars.Floor != "" {
+		d.Spread = fmt.Sprintf("%.0f %%", r.NoiseSpread*100)
 	}
-	for i := range r.Rows {
-		d.Table = append(d.Table, r.Cells(i))
+	for _, p := range r.Parts {
+		d.Inner = append(d.Inner, pageOf(p))
 	}
 	for i, dist := range r.Distributions {
 		if len(dist.Points) > 0 {
@@ -75,12 +77,21 @@ func (r *Report) WriteHTML(w io.Writer) error {
 	}
 	// They are the library's, which escapes the texts.
 	d.Wide, d.Narrow = template.HTML(wide), template.HTML(narrow) //nolint:gosec // see above
-	d.bars(r)
 	page, err := template.New("page").Parse(pageText)
 	if err != nil {
 		return err
 	}
 	return page.Execute(w, d)
+}
+
+// pageOf is what a report and a part of one have alike.
+func pageOf(r *Report) pageData {
+	d := pageData{Report: r, Head: r.title(), Titles: r.Titles()}
+	for i := range r.Rows {
+		d.Table = append(d.Table, r.Cells(i))
+	}
+	d.bars(r)
+	return d
 }
 
 // bars places the rows on a scale, and says which.

@@ -16,6 +16,7 @@ import (
 // forms: WriteTable, JSON, WriteHTML.
 type Report struct {
 	Experiment  string    // append, flush, warmup, recover
+	Title       string    // for people; "" is storectl bench and the experiment
 	Command     string    // how it was asked for, for the reader; may be empty
 	Time        time.Time // when it began
 	Took        time.Duration
@@ -36,6 +37,10 @@ type Report struct {
 	Notes []string
 	// Warnings say why not to believe them.
 	Warnings []string
+	// Parts are reports that belong to this one: of each the title, bars, rows and
+	// notes are shown. What they ran on, when, and how often is this one's, which
+	// then needs no rows of its own.
+	Parts []*Report
 	// NoiseSpread is how far the floor of one case was apart between rounds:
 	// (max-min)/median, the largest of all cases. Above NoisyAbove there is a
 	// warning.
@@ -128,10 +133,39 @@ func (r *Report) MarshalJSON() ([]byte, error) {
 		Environment   Environment       `json:"environment"`
 		Rows          []json.RawMessage `json:"rows"`
 		Distributions []distribution    `json:"distributions"`
+		Parts         []json.RawMessage `json:"parts,omitempty"`
 	}{
 		r.Experiment, r.Command, r.Time.UTC(), r.Took.Milliseconds(), r.Rounds, rounded(r.NoiseSpread, 3), r.Noisy(),
-		orEmpty(r.Warnings), orEmpty(r.Notes), r.Environment, rows, dists,
+		orEmpty(r.Warnings), orEmpty(r.Notes), r.Environment, rows, dists, r.parts(),
 	})
+}
+
+// parts are the rows and notes of each part, under its name.
+func (r *Report) parts() []json.RawMessage {
+	var parts []json.RawMessage
+	for _, p := range r.Parts {
+		rows := make([]json.RawMessage, len(p.Rows))
+		for i := range p.Rows {
+			rows[i] = p.AppendRow(nil, i)
+		}
+		// Rows are valid JSON, and all else is text.
+		part, _ := json.Marshal(struct {
+			Experiment string            `json:"experiment"`
+			Title      string            `json:"title"`
+			Rows       []json.RawMessage `json:"rows"`
+			Notes      []string          `json:"notes"`
+		}{p.Experiment, p.Title, rows, orEmpty(p.Notes)})
+		parts = append(parts, part)
+	}
+	return parts
+}
+
+// title is what a page or a table is headed by.
+func (r *Report) title() string {
+	if r.Title != "" {
+		return r.Title
+	}
+	return "storectl bench " + r.Experiment
 }
 
 // Noisy reports whether the floor moved more between rounds than NoisyAbove.

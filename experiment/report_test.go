@@ -229,3 +229,41 @@ func TestShort(t *testing.T) {
 		require.InDelta(t, want, niceStep(most), 1e-9, "%v", most)
 	}
 }
+
+// TestReportOfParts is a report that has no rows of its own.
+func TestReportOfParts(t *testing.T) {
+	t.Parallel()
+	part := sample()
+	part.Title, part.Distributions = "first <part>", nil
+	part.Bars.Floor = ""
+	whole := &Report{Experiment: "peers", Title: "All & sundry", Rounds: 3, Parts: []*Report{part, {Title: "second part"}}}
+
+	var table bytes.Buffer
+	require.NoError(t, whole.WriteTable(&table))
+	require.Regexp(t, `(?s)first <part>\n.*third +12.*\na note\n.*second part\n`, table.String())
+	require.NotContains(t, table.String(), "floor varied", "there is none")
+
+	var page bytes.Buffer
+	require.NoError(t, whole.WriteHTML(&page))
+	require.Contains(t, page.String(), "<h1>All &amp; sundry</h1>")
+	require.Contains(t, page.String(), "<h2>first &lt;part&gt;</h2>")
+	require.Equal(t, 3, strings.Count(page.String(), `class="track"`))
+	require.NotContains(t, page.String(), "the floor varied")
+	require.NotContains(t, page.String(), ">Figures<", "it has none of its own")
+
+	text, err := json.Marshal(whole)
+	require.NoError(t, err)
+	var got struct {
+		Parts []struct {
+			Title string
+			Rows  []map[string]any
+			Notes []string
+		}
+	}
+	require.NoError(t, json.Unmarshal(text, &got))
+	require.Len(t, got.Parts, 2)
+	require.Equal(t, "first <part>", got.Parts[0].Title)
+	require.Equal(t, []string{"a note"}, got.Parts[0].Notes)
+	require.Len(t, got.Parts[0].Rows, 3)
+	require.Equal(t, "third", got.Parts[0].Rows[2]["name"])
+}

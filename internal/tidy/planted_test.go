@@ -39,6 +39,10 @@ func sound() map[string]string {
 		"docs/decisions/0001-first.md": "# 1\n\n" + strings.Join(decisionParts, "\n\n") + "\n",
 		"low/testdata/x.go":            "not Go at all",
 		".cache/x.go":                  "not Go at all",
+
+		// A module of its own imports what it likes, from a floor that it has not.
+		"other/go.mod": "module " + modulePath + "/other\n\ngo 1.0\n\nreplace " + modulePath + " => ..\n",
+		"other/doc.go": header + "// Command other is another module.\npackage main\n\nimport (\n\t_ \"example.net/any\"\n\t_ \"" + modulePath + "/high\"\n)\n",
 	}
 }
 
@@ -102,6 +106,7 @@ func TestPlanted(t *testing.T) {
 
 		{"sleep", "no sleep", "low/x.go", code("low", "import \"time\"\n\nfunc f() { time.Sleep(1) }\n"), "low/x.go:8"},
 		{"sleep in a test", "no sleep", "low/x_test.go", code("low", "import \"time\"\n\nfunc f() { time.Sleep(1) }\n"), "low/x_test.go:8"},
+		{"sleep in another module", "no sleep", "other/x.go", code("main", "import \"time\"\n\nfunc f() { time.Sleep(1) }\n"), "other/x.go:8"},
 		{"sleep by another name", "no sleep", "low/x.go", code("low", "import clock \"time\"\n\nvar f = clock.Sleep\n"), "low/x.go:8"},
 
 		{"panic", "no panic", "high/x.go", code("high", "func f() { panic(1) }\n"), "high/x.go:6"},

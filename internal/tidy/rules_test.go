@@ -39,7 +39,7 @@ var rules = map[string]rule{
 func floors(t *tree, h *house) (broken []string) {
 	dirs := t.packages()
 	for _, dir := range dirs {
-		if _, ok := h.floors[dir]; !ok {
+		if _, ok := h.floors[dir]; !ok && !t.isNested(dir) {
 			broken = append(broken, dir+": the package has no floor")
 		}
 	}
@@ -48,7 +48,7 @@ func floors(t *tree, h *house) (broken []string) {
 			broken = append(broken, dir+": the table of floors names a package that is not there")
 		}
 	}
-	for _, f := range t.files {
+	for _, f := range t.ours() {
 		for _, imp := range f.imports() {
 			other, ok := strings.CutPrefix(imp, modulePath+"/")
 			if !ok {
@@ -82,7 +82,7 @@ func (h *house) mayImport(f *file, other string) string {
 
 // outsideModules holds the list of who may use which module.
 func outsideModules(t *tree, h *house) (broken []string) {
-	for _, f := range t.files {
+	for _, f := range t.ours() {
 		allowed := h.outside[f.dir]
 		if f.test {
 			allowed = slices.Concat(allowed, h.testOutside[f.dir], h.allTests)

@@ -44,6 +44,9 @@ type tree struct {
 	pages map[string]string // Markdown, by name
 	names map[string]bool   // every file and directory
 	goMod string
+	// nested are the directories of modules of their own, which the go command
+	// passes over. What they import is their own affair; all else is not.
+	nested []string
 }
 
 // file is a Go file.
@@ -73,6 +76,8 @@ func readTree(root fs.FS) (*tree, error) {
 		}
 		t.names[name] = true
 		switch {
+		case base == "go.mod" && name != base:
+			t.nested = append(t.nested, path.Dir(name))
 		case path.Ext(name) == ".go", path.Ext(name) == ".md", name == "go.mod":
 			text, err := fs.ReadFile(root, name)
 			if err != nil {
@@ -111,6 +116,15 @@ func (t *tree) packages() []string {
 	}
 	slices.Sort(dirs)
 	return slices.Compact(dirs)
+}
+
+// ours are the files of the module itself.
+func (t *tree) ours() []*file {
+	return slices.DeleteFunc(slices.Clone(t.files), func(f *file) bool { return t.isNested(f.dir) })
+}
+
+func (t *tree) isNested(dir string) bool {
+	return slices.ContainsFunc(t.nested, func(m string) bool { return dir == m || strings.HasPrefix(dir, m+"/") })
 }
 
 func (f *file) imports() []string {

@@ -1,0 +1,175 @@
+// Copyright the Stele authors.
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// flags are those of the command line that are no part of config.
+type flags struct {
+	peers, workloads string
+	form, page       string
+	merge            []string
+	quiet, list      bool
+}
+
+func run(ctx context.Context, args []string, out, told io.Writer) error {
+	if len(args) == 2 && args[0] == childArg {
+		return child(args[1], out)
+	}
+	var c config
+	var f flags
+	set := flagsOf(&c, &f, told)
+	if err := set.Parse(args); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			return nil
+		}
+		return err
+	}
+	if set.NArg() > 0 {
+		return fmt.Errorf("no arguments are taken: %q", set.Args())
+	}
+	if f.form != "table" && f.form != "json" {
+		return fmt.Errorf("-o %s: want table or json", f.form)
+	}
+	if c.rounds < 1 {
+		return fmt.Errorf("--rounds %d: want 1 or more", c.rounds)
+	}
+	c.short = set.Changed("time")
+	c.progress = told
+	if f.quiet {
+		c.progress = io.Discard
+	}
+	var err error
+	if c.peers, err = choose(peers(), func(p peer) string { return p.name }, f.peers); err != nil {
+		return err
+	}
+	if c.workloads, err = choose(workloads(), func(w workload) string { return w.name }, f.workloads); err != nil {
+		return err
+	}
+	if f.list {
+		return list(out)
+	}
+	began := time.Now()
+	var records []record
+	if len(f.merge) > 0 {
+		records, err = c.read(f.merge, &began)
+	} else {
+		records, err = c.measureAll(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	d := reportOf(c, records, strings.Join(append([]string{"go run ."}, args...), " "), began, time.Since(began))
+	if f.page != "" {
+		if err := writePage(d, f.page); err != nil {
+			return err
+		}
+	}
+	return d.write(out, f.form)
+}
+
+func flagsOf(c *config, f *flags, told io.Writer) *pflag.FlagSet {
+	set := pflag.NewFlagSet("bench", pflag.ContinueOnError)
+	set.SetOutput(told)
+	set.StringVar(&c.dir, "dir", os.TempDir(), "directory of the measurements, on the file system that counts; they need some gigabytes")
+	set.IntVar(&c.rounds, "rounds", 3, "how often each is measured; a figure is the median")
+	set.DurationVar(&c.time, "time", 3*time.Second, "how long a measurement takes at most; given here, it holds for the workloads too that have a time of their own")
+	set.Int64Var(&c.bytes, "bytes", 2*gib, "bytes of messages appended in a measurement, at most")
+	set.Int64Var(&c.readBytes, "read-bytes", gib, "bytes of messages that are there to be read")
+	set.Int64Var(&c.reopenBytes, "reopen-bytes", 2*gib, "bytes of messages that are there to be opened")
+	set.StringVar(&f.peers, "peers", "", "peers, separated by commas; a name may end in *")
+	set.StringVar(&f.workloads, "workloads", "", "workloads, likewise")
+	set.StringVarP(&f.form, "output", "o", "table", "table or json")
+	set.StringVar(&f.page, "html", "", "write a page that needs nothing else to this file, too")
+	set.StringSliceVar(&f.merge, "merge", nil, "measure nothing: report what these files have, which earlier runs wrote with -o json")
+	set.BoolVar(&f.quiet, "quiet", false, "do not tell each measurement")
+	set.BoolVar(&f.list, "list", false, "list workloads and peers")
+	return set
+}
+
+// read returns what earlier runs measured. Rounds of later files follow those of
+// the files before.
+func (c *config) read(files []string, began *time.Time) (all []record, err error) {
+	last := map[string]int{} // round of a workload and peer
+	for i, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		var d struct {
+			Report struct {
+				Time        time.Time
+				Environment struct{ Dir string }
+			}
+			Records []record
+		}
+		if err := json.Unmarshal(text, &d); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		if i == 0 || d.Report.Time.Before(*began) {
+			*began, c.dir = d.Report.Time, d.Report.Environment.Dir
+		}
+		for _, r := range d.Records {
+			key := r.Workload + " " + r.Peer
+			last[key]++
+			r.Round = last[key]
+			c.rounds = max(c.rounds, r.Round)
+			all = append(all, r)
+		}
+	}
+	return all, nil
+}
+
+func list(out io.Writer) error {
+	var err error
+	say := func(format string, args ...any) {
+		_, e := fmt.Fprintf(out, format, args...)
+		err = errors.Join(err, e)
+	}
+	say("Workloads:\n")
+	for _, w := range workloads() {
+		say("  %-14s %s\n", w.name, w.title)
+	}
+	say("Peers:\n")
+	for _, p := range peers() {
+		say("  %-16s %s %s\n", p.name, p.module, versionOf(p))
+		for _, m := range []mode{async, durable} {
+			if g, ok := p.modes[m]; ok {
+				say("    %-5s survives: %-9s %s\n", m, g.survives(), g.Text)
+			}
+		}
+	}
+	return err
+}
+
+func writePage(d document, name string) error {
+	file, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Report.WriteHTML(file), file.Close())
+}
