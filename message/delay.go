@@ -107,6 +107,9 @@ type DelayWish struct {
 // TIMER_DELIVER_MS. ok is false when they wish nothing. A time that is no number
 // is an error that wraps ErrBadProperty; DELAY is checked by the encoder.
 func (m *Message) Delay() (w DelayWish, ok bool, err error) {
+	if len(m.Properties.block) == 0 {
+		return w, false, nil
+	}
 	var level, sec, ms, at []byte
 	for rest := m.Properties.block; len(rest) > 0; {
 		var s []byte

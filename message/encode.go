@@ -28,7 +28,8 @@ type plan struct {
 	separate    bool // a 0x02 goes before the CRC
 	version     Version
 	sysFlag     SysFlag
-	born, store hostField
+	// Whether the hosts take four bytes.
+	bornV4, storeV4 bool
 }
 
 // Validate says why m cannot be encoded, or returns nil. The error wraps ErrEmptyTopic,
@@ -39,14 +40,14 @@ type plan struct {
 // INNER_NUM, INNER_BASE or DELAY that is no number of its type, and an INNER_NUM without
 // the InnerBatch flag.
 func (e Encoder) Validate(m *Message) error {
-	_, err := e.plan(m)
-	return err
+	var p plan
+	return e.plan(m, &p)
 }
 
 // EncodedLen returns the length of m's record in bytes, or what Validate returns.
 func (e Encoder) EncodedLen(m *Message) (int, error) {
-	p, err := e.plan(m)
-	if err != nil {
+	var p plan
+	if err := e.plan(m, &p); err != nil {
 		return 0, err
 	}
 	return p.size, nil
@@ -62,8 +63,8 @@ func (e Encoder) EncodedLen(m *Message) (int, error) {
 // left out. Queue offset, physical offset and store time are taken from m and normally
 // replaced by Record.Patch; with PropertyCRC the record is not valid before Record.Seal.
 func (e Encoder) Append(dst []byte, m *Message) ([]byte, error) {
-	p, err := e.plan(m)
-	if err != nil {
+	var p plan
+	if err := e.plan(m, &p); err != nil {
 		return dst, err
 	}
 	start := len(dst)
@@ -88,9 +89,9 @@ func (e Encoder) Append(dst []byte, m *Message) ([]byte, error) {
 	be.PutUint32(b[atSysFlag:], uint32(p.sysFlag))
 	be.PutUint64(b[atBornTimestamp:], uint64(m.BornTimestamp))
 
-	dst = appendHost(dst[:start+atBornHost], p.born)
+	dst = appendHost(dst[:start+atBornHost], &m.BornHost, p.bornV4)
 	dst = be.AppendUint64(dst, uint64(m.StoreTimestamp))
-	dst = appendHost(dst, p.store)
+	dst = appendHost(dst, &m.StoreHost, p.storeV4)
 	dst = be.AppendUint32(dst, uint32(m.ReconsumeTimes))
 	dst = be.AppendUint64(dst, uint64(m.PreparedTransactionOffset))
 	dst = be.AppendUint32(dst, uint32(len(m.Body)))
@@ -120,25 +121,25 @@ func (e Encoder) appendProperties(dst, block []byte, p *plan) []byte {
 	return dst
 }
 
-func (e Encoder) plan(m *Message) (p plan, err error) {
+// plan fills in p, which is zero. After an error it is of no use.
+func (e Encoder) plan(m *Message, p *plan) error {
 	if err := CheckTopic(m.Topic); err != nil {
-		return p, err
+		return err
 	}
 	if m.QueueID < 0 {
-		return p, fmt.Errorf("%w: %d", ErrNegativeQueue, m.QueueID)
+		return fmt.Errorf("%w: %d", ErrNegativeQueue, m.QueueID)
 	}
 	if err := e.checkBody(len(m.Body)); err != nil {
-		return p, err
+		return err
 	}
-	if err := e.planProperties(m, &p); err != nil {
-		return p, err
+	if err := e.planProperties(m, p); err != nil {
+		return err
 	}
-	p.born, p.store = newHostField(m.BornHost), newHostField(m.StoreHost)
 	p.sysFlag = m.SysFlag &^ (BornHostV6 | StoreHostV6)
-	if p.born.len() == hostLenV6 {
+	if p.bornV4 = hostIsV4(&m.BornHost); !p.bornV4 {
 		p.sysFlag |= BornHostV6
 	}
-	if p.store.len() == hostLenV6 {
+	if p.storeV4 = hostIsV4(&m.StoreHost); !p.storeV4 {
 		p.sysFlag |= StoreHostV6
 	}
 	p.version = V1
@@ -147,11 +148,12 @@ func (e Encoder) plan(m *Message) (p plan, err error) {
 		p.version = V2
 		topicField++
 	}
-	p.size = headerLen + p.born.len() + p.store.len() + afterHosts + 4 + len(m.Body) + topicField + 2 + p.propsLen
+	p.size = headerLen + hostLen(p.sysFlag, BornHostV6) + hostLen(p.sysFlag, StoreHostV6) + afterHosts +
+		4 + len(m.Body) + topicField + 2 + p.propsLen
 	if p.size > maxSize {
-		return p, fmt.Errorf("%w: the record would have %d bytes, the format ends at %d", ErrBodyTooLarge, p.size, maxSize)
+		return fmt.Errorf("%w: the record would have %d bytes, the format ends at %d", ErrBodyTooLarge, p.size, maxSize)
 	}
-	return p, nil
+	return nil
 }
 
 func (e Encoder) checkBody(n int) error {

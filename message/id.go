@@ -22,7 +22,7 @@ const (
 // 0.0.0.0:0, as they do in a record.
 func FormatID(host netip.AddrPort, off Offset) string {
 	var buf [idLenV6]byte
-	b := appendHost(buf[:0], newHostField(host))
+	b := appendHost(buf[:0], &host, hostIsV4(&host))
 	b = binary.BigEndian.AppendUint64(b, uint64(off))
 	return strings.ToUpper(hex.EncodeToString(b))
 }

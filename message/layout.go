@@ -75,36 +75,25 @@ func hostLen(f, bit SysFlag) int {
 	return hostLenV4
 }
 
-// hostField is a host in the form that a record holds.
-type hostField struct {
-	addr netip.Addr // 4 or 16 bytes, never IPv4-mapped
-	port uint16
+// hostIsV4 reports whether h is stored in four bytes: an IPv4-mapped address is, and an
+// invalid host, as 0.0.0.0:0.
+func hostIsV4(h *netip.AddrPort) bool {
+	a := h.Addr()
+	return !a.Is6() || a.Is4In6()
 }
 
-// newHostField normalises h: IPv4-mapped becomes IPv4, an invalid host 0.0.0.0:0.
-func newHostField(h netip.AddrPort) hostField {
-	if !h.IsValid() {
-		return hostField{addr: netip.IPv4Unspecified()}
-	}
-	return hostField{addr: h.Addr().Unmap(), port: h.Port()}
-}
-
-func (h hostField) len() int {
-	if h.addr.Is4() {
-		return hostLenV4
-	}
-	return hostLenV6
-}
-
-func appendHost(b []byte, h hostField) []byte {
-	if h.addr.Is4() {
-		a := h.addr.As4()
+func appendHost(b []byte, h *netip.AddrPort, v4 bool) []byte {
+	switch {
+	case !h.IsValid():
+		return append(b, make([]byte, hostLenV4)...)
+	case v4:
+		a := h.Addr().As4()
 		b = append(b, a[:]...)
-	} else {
-		a := h.addr.As16()
+	default:
+		a := h.Addr().As16()
 		b = append(b, a[:]...)
 	}
-	return binary.BigEndian.AppendUint32(b, uint32(h.port))
+	return binary.BigEndian.AppendUint32(b, uint32(h.Port()))
 }
 
 // endsInCRC reports whether a property block ends in a property CRC of its own. The pair
@@ -120,9 +109,13 @@ func endsInCRC(block []byte) bool {
 // putDigits writes v in decimal, least significant digit first, filled up with zeros.
 // That is how RocketMQ writes the property CRC.
 func putDigits(b []byte, v uint32) {
-	for i := range crcDigits {
-		b[i] = '0' + byte(v%10)
-		v /= 10
+	_ = b[crcDigits-1]
+	// By twos: each division by 100 waits for the one before it.
+	for i := 0; i < crcDigits; i += 2 {
+		q := v / 100
+		two := v - 100*q
+		b[i], b[i+1] = '0'+byte(two%10), '0'+byte(two/10)
+		v = q
 	}
 }
 
