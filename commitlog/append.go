@@ -121,7 +121,7 @@ func (l *Log) handOn(end message.Offset, w *Waits) error {
 // fatal poisons the log when err is a fault in the tail's mapping: the file was
 // cut, or its disk is gone, and what else of it is lost can't be told.
 func (l *Log) fatal(err error) error {
-	if errors.Is(err, mappedfile.ErrFault) {
+	if err != nil && errors.Is(err, mappedfile.ErrFault) {
 		return l.poison(err)
 	}
 	return err
@@ -201,11 +201,13 @@ func (l *Log) publish(end int, now int64) {
 	at := l.tail.Base() + int64(end)
 	l.appended.Advance(at)
 	if l.direct {
-		l.committed.Advance(at)
+		l.committed.Advance(at) // l.appended, and done
 	}
 	// Behind the watermark, so that whoever reads the time first and then the
 	// watermark finds the record of that time below it.
-	l.lastTime.Store(now)
+	if now != l.lastTime.Load() {
+		l.lastTime.Store(now)
+	}
 	if l.warmer != nil {
 		l.warmer.appended(l.tail.Base() + int64(end))
 	}

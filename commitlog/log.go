@@ -24,7 +24,10 @@ type Log struct {
 	o     Options
 	files *mappedfile.Queue
 
-	appended  watermark.Mark // bytes that are in the log's memory
+	// appended counts bytes that are in the log's memory. Where they are committed
+	// at the same moment, with WriteMmap, it is committed itself: to move a mark
+	// takes an atomic operation or two.
+	appended  *watermark.Mark
 	committed watermark.Mark // bytes that are in the page cache
 	flushed   watermark.Mark // bytes that a completed flush covers
 	lastTime  atomic.Int64   // store time of the newest record, ms; never decreases
@@ -73,7 +76,10 @@ func Open(o Options) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{o: o, files: q, kick: make(chan struct{}, 1), commits: make(chan struct{}, 1), quit: make(chan struct{})}
+	l := &Log{o: o, files: q, appended: new(watermark.Mark), kick: make(chan struct{}, 1), commits: make(chan struct{}, 1), quit: make(chan struct{})}
+	if o.WritePath == WriteMmap {
+		l.appended = &l.committed
+	}
 	l.sender.Guard = mappedfile.Guard
 	l.appended.Reset(q.End())
 	l.committed.Reset(q.End())
@@ -275,7 +281,7 @@ func (l *Log) close() error {
 }
 
 func (l *Log) now() int64 {
-	return max(l.o.Clock().UnixMilli(), l.lastTime.Load())
+	return max(l.o.clock.UnixMilli(), l.lastTime.Load())
 }
 
 // poison records the first failure and ends every wait for a flush.

@@ -6,6 +6,7 @@ package commitlog
 import (
 	"time"
 
+	"github.com/stelelog/stele/internal/wallclock"
 	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
 )
@@ -66,7 +67,7 @@ type Options struct {
 
 	// Warm says how files are warmed up ahead of appends.
 	Warm WarmOptions
-	// Clock tells the store time; nil is time.Now.
+	// Clock tells the store time; nil is the system's clock.
 	Clock func() time.Time
 
 	// The callbacks must not call Close, which waits for those who call them.
@@ -82,6 +83,8 @@ type Options struct {
 	OnLockRefused func(error)
 	// OnPoison is called once, with what every later append returns.
 	OnPoison func(error)
+
+	clock *wallclock.Clock
 }
 
 // FlushInfo says what one flush did.
@@ -117,7 +120,5 @@ func (o *Options) setDefaults() {
 	if o.FlushThoroughInterval <= 0 {
 		o.FlushThoroughInterval = DefaultFlushThoroughInterval
 	}
-	if o.Clock == nil {
-		o.Clock = time.Now
-	}
+	o.clock = wallclock.New(o.Clock)
 }

@@ -65,9 +65,11 @@ func (p *pending) recycle() {
 	}
 	p.msg = message.Message{}
 	p.waited = waited{}
-	clear(p.items)
-	clear(p.queues)
-	p.items, p.results, p.queues, p.ends = p.items[:0], p.results[:0], p.queues[:0], p.ends[:0]
+	if len(p.items) > 0 || len(p.queues) > 0 { // of a batch
+		clear(p.items)
+		clear(p.queues)
+		p.items, p.results, p.queues, p.ends = p.items[:0], p.results[:0], p.queues[:0], p.ends[:0]
+	}
 	pendingPool.Put(p)
 }
 
@@ -97,7 +99,7 @@ func (s *Store) Append(ctx context.Context, m *message.Message) (AppendResult, e
 	}
 	r, err := s.log.Append(commitlog.Item{Record: p.buf, Sequence: q.seq, Step: p.msg.QueueStep(), StoreTime: p.now, Waits: &p.waited.log})
 	if err != nil && r.Size == 0 {
-		s.noteWaits(p, AppendResult{Topic: m.Topic, QueueID: m.QueueID}, err)
+		s.noteWaits(p, &AppendResult{Topic: m.Topic, QueueID: m.QueueID}, err)
 		return AppendResult{}, s.fullNow(s.storeError(err))
 	}
 	s.counters.appendedMessages.Add(1)
@@ -110,7 +112,9 @@ func (s *Store) Append(ctx context.Context, m *message.Message) (AppendResult, e
 	if err == nil && s.o.Flush == FlushSync {
 		err = s.settle(ctx, r.End(), m.WaitStored(), &p.waited)
 	}
-	s.noteWaits(p, res, err)
+	if p.waited.any() {
+		s.noteWaits(p, &res, err)
+	}
 	return res, s.storeError(err)
 }
 
@@ -137,7 +141,7 @@ func (s *Store) AppendBatch(ctx context.Context, msgs []*message.Message) ([]App
 	p.items[0].Waits = &p.waited.log
 	err = s.log.AppendBatch(p.items, p.results)
 	if err != nil && p.results[0].Size == 0 {
-		s.noteWaits(p, out[0], err)
+		s.noteWaits(p, &out[0], err)
 		return nil, s.fullNow(s.storeError(err))
 	}
 	for i, r := range p.results {
@@ -150,7 +154,7 @@ func (s *Store) AppendBatch(ctx context.Context, msgs []*message.Message) ([]App
 	if err == nil && s.o.Flush == FlushSync {
 		err = s.settle(ctx, p.results[len(p.results)-1].End(), wait, &p.waited)
 	}
-	s.noteWaits(p, out[0], err)
+	s.noteWaits(p, &out[0], err)
 	return out, s.storeError(err)
 }
 
@@ -187,7 +191,7 @@ func (s *Store) encode(p *pending, m *message.Message) (*queueState, error) {
 	}
 	p.now = 0
 	if c.BornTimestamp == 0 && !s.o.Verbatim {
-		p.now = s.o.Clock().UnixMilli()
+		p.now = s.o.clock.UnixMilli()
 		c.BornTimestamp = p.now
 	}
 	if !c.StoreHost.IsValid() {

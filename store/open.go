@@ -159,7 +159,7 @@ func (s *Store) openFiles() error {
 		OnPoolEmpty: s.onPoolEmpty, OnLockRefused: s.onLockRefused,
 		FlushInterval: o.FlushInterval, FlushLeastPages: o.FlushLeastPages,
 		FlushThoroughInterval: o.FlushThoroughInterval,
-		Clock:                 o.Clock, Warm: s.warmOptions(), OnFlush: s.onFlush, OnRoll: s.onRoll, OnPoison: s.poison,
+		Clock:                 o.clock.Given(), Warm: s.warmOptions(), OnFlush: s.onFlush, OnRoll: s.onRoll, OnPoison: s.poison,
 	})
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/stelelog/stele/commitlog"
+	"github.com/stelelog/stele/internal/wallclock"
 	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
 )
@@ -151,12 +152,14 @@ type Options struct {
 	Logger *slog.Logger
 	// Events are told what happens in the background.
 	Events Events
-	// Clock tells store times; nil is time.Now.
+	// Clock tells store times; nil is the system's clock.
 	Clock func() time.Time
 
 	// Disk and MetaFS replace the file system in tests: MetaFS is Pebble's.
 	Disk   mappedfile.Disk
 	MetaFS vfs.FS
+
+	clock *wallclock.Clock // Clock, for appends
 }
 
 // CRCMode says which checksums a new record carries.
@@ -235,6 +238,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	o.clock = wallclock.New(o.Clock)
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}

@@ -120,7 +120,7 @@ func (s *Store) poison(cause error) {
 
 // storeError is an error of the log in the store's words.
 func (s *Store) storeError(err error) error {
-	if errors.Is(err, commitlog.ErrClosed) {
+	if err != nil && errors.Is(err, commitlog.ErrClosed) {
 		return ErrClosed
 	}
 	return err

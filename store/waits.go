@@ -177,11 +177,15 @@ type waited struct {
 	flush time.Duration
 }
 
-// noteWaits counts where an append waited whose first message went to first. It
-// is called with every append, and most did not wait.
-func (s *Store) noteWaits(p *pending, first AppendResult, err error) {
+// any reports whether it waited at all; most don't.
+func (w *waited) any() bool {
+	return w.log.Lock|w.log.Roll|w.log.Copy|w.log.Commit|w.flush != 0
+}
+
+// noteWaits counts where an append waited whose first message went to first.
+func (s *Store) noteWaits(p *pending, first *AppendResult, err error) {
 	w := &p.waited
-	if *w == (waited{}) {
+	if !w.any() {
 		return
 	}
 	c := &s.waits
