@@ -30,6 +30,8 @@ func FuzzDecode(f *testing.F) {
 		var m Message
 		plain := new(Decoder).Decode(b, &m)
 		checked := (&Decoder{Check: CheckAll}).Decode(b, &m)
+		intact := (&Decoder{Check: CheckIntact}).Decode(b, new(Message))
+		require.False(t, checked == nil && intact != nil, "CheckIntact refuses what CheckAll accepts: %v", intact)
 		require.Equal(t, source, b, "Decode writes into its input")
 		if checked != nil {
 			var d *DecodeError

@@ -74,7 +74,7 @@ func (b *Batch) All() iter.Seq2[*message.Message, error] {
 		if b.decoded == nil && len(b.records) > 0 {
 			b.decoded = make([]message.Message, len(b.records))
 		}
-		dec := message.Decoder{Check: message.CheckAll}
+		dec := message.Decoder{Check: message.CheckIntact}
 		for i := range b.records {
 			m := &b.decoded[i]
 			// A topic that is there already is compared and kept, not made anew.

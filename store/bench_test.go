@@ -7,16 +7,15 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/message"
 	"github.com/stelelog/stele/store"
-	"github.com/stelelog/stele/warmup"
 )
 
 func benchStore(b *testing.B, change ...func(*store.Options)) *store.Store {
@@ -44,45 +43,6 @@ func BenchmarkAppend(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-		})
-	}
-}
-
-// BenchmarkAppendWarm appends to a file that was warmed up as a whole before, so
-// that it shows what an append itself costs. With -benchtime up to 3000000x all
-// of the 128 bytes fit in the first file, and 900000x of the 1024.
-func BenchmarkAppendWarm(b *testing.B) {
-	for _, size := range []int{128, 1024} {
-		b.Run(fmt.Sprintf("%dB", size), func(b *testing.B) {
-			warm := make(chan struct{}, 8)
-			s := benchStore(b, func(o *store.Options) {
-				o.FileSize = 1 << 30
-				o.Warmup.Mode = warmup.Populate
-				o.Events.Warmed = func(i commitlog.WarmInfo) {
-					if i.Done {
-						warm <- struct{}{}
-					}
-				}
-			})
-			m := &message.Message{Topic: "orders", Body: make([]byte, size)}
-			ctx := context.Background()
-			for range 100 {
-				if _, err := s.Append(ctx, m); err != nil {
-					b.Fatal(err)
-				}
-			}
-			<-warm
-			b.SetBytes(int64(size))
-			b.ReportAllocs()
-			b.ResetTimer()
-			for range b.N {
-				if _, err := s.Append(ctx, m); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.StopTimer()
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msgs/s")
-			require.NoError(b, s.WaitDispatched(ctx, s.Stats().Appended))
 		})
 	}
 }
@@ -143,6 +103,35 @@ func BenchmarkFetch(b *testing.B) {
 			}
 		}
 		from = (from + 32) % n
+		batch.Release()
+	}
+}
+
+// BenchmarkFetchRandom reads one message of 1 KiB at a time, by its offset in the
+// queue, and looks at it.
+func BenchmarkFetchRandom(b *testing.B) {
+	s := benchStore(b)
+	m := &message.Message{Topic: "orders", Body: make([]byte, 1024)}
+	ctx := context.Background()
+	const n = 100_000
+	for range n {
+		if _, err := s.Append(ctx, m); err != nil {
+			b.Fatal(err)
+		}
+	}
+	require.NoError(b, s.WaitDispatched(ctx, s.Stats().Appended))
+	b.ReportAllocs()
+	r := rand.New(rand.NewPCG(1, 2))
+	for b.Loop() {
+		batch, err := s.Fetch(ctx, "orders", 0, message.QueueOffset(r.IntN(n)), store.Limit{Messages: 1})
+		if err != nil || batch.Len() != 1 {
+			b.Fatal(batch, err)
+		}
+		for _, err := range batch.All() {
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
 		batch.Release()
 	}
 }

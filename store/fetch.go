@@ -239,7 +239,7 @@ func (s *Store) Get(off message.Offset) (*message.Message, error) {
 }
 
 func decodeCopy(v mappedfile.View, off message.Offset) (*message.Message, error) {
-	dec := message.Decoder{Check: message.CheckAll}
+	dec := message.Decoder{Check: message.CheckIntact}
 	var m message.Message
 	err := dec.Decode(v.Bytes(), &m)
 	if err == nil && commitlog.Torn(&m) {

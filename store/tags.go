@@ -122,7 +122,7 @@ func (b *Batch) wanted(r *record) bool {
 	m := b.sieve.probe
 	if err := b.decodeAt(&message.Decoder{}, r, m); err != nil {
 		found, mendErr := b.mend(b.queue, r.at, err)
-		if mendErr != nil || b.decodeAt(&message.Decoder{Check: message.CheckAll}, &found, m) != nil {
+		if mendErr != nil || b.decodeAt(&message.Decoder{Check: message.CheckIntact}, &found, m) != nil {
 			r.err = err
 			return true
 		}
@@ -132,6 +132,6 @@ func (b *Batch) wanted(r *record) bool {
 		return true
 	}
 	// It may be the tag that is damaged, and not another one.
-	r.err = b.decodeAt(&message.Decoder{Check: message.CheckAll}, r, m)
+	r.err = b.decodeAt(&message.Decoder{Check: message.CheckIntact}, r, m)
 	return r.err != nil
 }
