@@ -22,12 +22,12 @@ type Encoder struct {
 
 // plan is what an encoder works out about a message before it writes a byte.
 type plan struct {
-	size        int
-	propsLen    int  // with the separator and the CRC
-	strip       bool // the block holds a __CRC32# to leave out
-	separate    bool // a 0x02 goes before the CRC
-	version     Version
-	sysFlag     SysFlag
+	size     int
+	propsLen int  // with the separator and the CRC
+	strip    bool // the block holds a __CRC32# to leave out
+	separate bool // a 0x02 goes before the CRC
+	version  Version
+	sysFlag  SysFlag
 	// Whether the hosts take four bytes.
 	bornV4, storeV4 bool
 }

@@ -22,7 +22,7 @@
 //	3  store  inspect
 //	2  commitlog  consumequeue  topicmeta  internal/layout  internal/marks  internal/crashdisk
 //	1  mappedfile  internal/checkpoint
-//	0  message  internal/watermark  internal/brokerconfig  internal/fusefs
+//	0  message  internal/watermark  internal/wallclock  internal/brokerconfig  internal/fusefs
 //
 // A package's floor is the lowest that this rule allows, but for three. The
 // floor of mappedfile is 1 although it imports nothing of ours: it is the one
