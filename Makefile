@@ -4,7 +4,7 @@ GO      ?= go
 FUZZTIME ?= 30s
 
 .DEFAULT_GOAL := help
-.PHONY: help test race lint fuzz torture planted interop bench demo man check
+.PHONY: help test race lint fuzz torture planted interop bench peers demo man check
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ interop: ## let RocketMQ's own store and Stele share directories (needs a JDK an
 
 bench: ## run all benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+peers: ## the same work over Stele and over what one could embed instead: some 25 minutes
+	cd bench && $(GO) run .
 
 demo: ## append, kill, recover, verify, fetch, follow: on a temporary store
 	$(GO) run ./cmd/storectl demo

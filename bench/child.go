@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"syscall"
 	"time"
 )
@@ -83,6 +84,10 @@ func produce(e engine, s spec) (r result, err error) {
 	if err := ps.together((*producer).warm); err != nil {
 		return r, err
 	}
+	endProfile, err := profile(s)
+	if err != nil {
+		return r, err
+	}
 	watch := watchHeap()
 	m0 := mallocs()
 	start := time.Now()
@@ -94,7 +99,7 @@ func produce(e engine, s spec) (r result, err error) {
 	r.Seconds = time.Since(start).Seconds()
 	m1 := mallocs()
 	r.HeapPeak = watch.stop()
-	if err != nil {
+	if err = errors.Join(err, endProfile()); err != nil {
 		return r, err
 	}
 	ps.sum(&r)
@@ -111,6 +116,10 @@ func read(e engine, s spec, how func(engine, spec, *result) error) (r result, er
 		return r, err
 	}
 	runtime.GC()
+	endProfile, err := profile(s)
+	if err != nil {
+		return r, err
+	}
 	watch := watchHeap()
 	m0 := mallocs()
 	start := time.Now()
@@ -120,7 +129,25 @@ func read(e engine, s spec, how func(engine, spec, *result) error) (r result, er
 	r.HeapPeak = watch.stop()
 	r.AllocsPerOp = float64(m1-m0) / float64(max(1, r.Messages))
 	r.look()
-	return r, err
+	return r, errors.Join(err, endProfile())
+}
+
+// profile begins a CPU profile, if one is asked for, and returns what ends it.
+func profile(s spec) (end func() error, err error) {
+	if s.Profile == "" {
+		return func() error { return nil }, nil
+	}
+	file, err := os.Create(s.Profile)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return func() error {
+		pprof.StopCPUProfile()
+		return file.Close()
+	}, nil
 }
 
 // fill appends s.Messages in batches, and returns how many there are then: less

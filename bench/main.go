@@ -11,6 +11,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -33,6 +35,7 @@ type flags struct {
 	peers, workloads string
 	form, page       string
 	merge            []string
+	cache            string
 	quiet, list      bool
 }
 
@@ -75,15 +78,17 @@ func run(ctx context.Context, args []string, out, told io.Writer) error {
 	}
 	began := time.Now()
 	var records []record
+	var absent []string
 	if len(f.merge) > 0 {
 		records, err = c.read(f.merge, &began)
-	} else {
+	} else if absent, err = c.prepare(f.cache, f.peers != ""); err == nil {
 		records, err = c.measureAll(ctx)
 	}
 	if err != nil {
 		return err
 	}
 	d := reportOf(c, records, strings.Join(append([]string{"go run ."}, args...), " "), began, time.Since(began))
+	d.Report.Warnings = append(d.Report.Warnings, absent...)
 	if f.page != "" {
 		if err := writePage(d, f.page); err != nil {
 			return err
@@ -106,9 +111,31 @@ func flagsOf(c *config, f *flags, told io.Writer) *pflag.FlagSet {
 	set.StringVarP(&f.form, "output", "o", "table", "table or json")
 	set.StringVar(&f.page, "html", "", "write a page that needs nothing else to this file, too")
 	set.StringSliceVar(&f.merge, "merge", nil, "measure nothing: report what these files have, which earlier runs wrote with -o json")
+	set.StringVar(&c.profiles, "profiles", "", "write a CPU profile of each measurement to this directory; it costs some percent")
+	set.StringVar(&f.cache, "cache", filepath.Join("..", ".cache"), "where the program for RocketMQ is built once, with Maven")
 	set.BoolVar(&f.quiet, "quiet", false, "do not tell each measurement")
 	set.BoolVar(&f.list, "list", false, "list workloads and peers")
 	return set
+}
+
+// prepare readies the peers that need it, and leaves out those that this machine
+// can't run, unless they were named; it returns a line for each of those.
+func (c *config) prepare(cache string, named bool) (absent []string, err error) {
+	c.peers = slices.DeleteFunc(slices.Clone(c.peers), func(p peer) bool {
+		if p.prepare == nil || err != nil {
+			return false
+		}
+		e := p.prepare(cache)
+		if errors.Is(e, errMissing) && !named {
+			absent = append(absent, fmt.Sprintf("%s is left out: %v", p.name, e))
+			return true
+		}
+		if e != nil {
+			err = fmt.Errorf("%s: %w", p.name, e)
+		}
+		return false
+	})
+	return absent, err
 }
 
 // read returns what earlier runs measured. Rounds of later files follow those of

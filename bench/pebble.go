@@ -24,7 +24,10 @@ var pebblePeer = peer{
 		if err != nil {
 			return nil, err
 		}
-		return &pebbleDB{db: db, write: &pebble.WriteOptions{Sync: m == durable}}, nil
+		e := &pebbleDB{db: db, write: &pebble.WriteOptions{Sync: m == durable}}
+		n, err := e.count()
+		e.next.Store(uint64(n))
+		return e, err
 	},
 }
 

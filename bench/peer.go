@@ -39,6 +39,9 @@ type peer struct {
 	// program is how another program measures a spec, given as JSON, and prints the
 	// result as a child does; then open is nil.
 	program func(ctx context.Context, spec string) (*exec.Cmd, error)
+	// prepare is called before, with a directory for what is to be kept; an
+	// errMissing says that the machine can't run it.
+	prepare func(cache string) error
 	// version is for a peer whose module is not in this program.
 	version string
 }
@@ -47,7 +50,7 @@ type peer struct {
 func peers() []peer {
 	return []peer{
 		steleDefault, stelePopulated,
-		rosedbPeer, vmPeer, pebblePeer, bboltPeer, raftWALPeer,
+		rosedbPeer, vmPeer, pebblePeer, bboltPeer, raftWALPeer, tidwallPeer, natsPeer, rocketPeer,
 	}
 }
 

@@ -4,12 +4,14 @@
 package main
 
 import (
+	"errors"
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 	raftwal "github.com/hashicorp/raft-wal"
 	"github.com/hashicorp/raft-wal/fs"
+	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 )
@@ -21,13 +23,19 @@ var raftWALPeer = peer{
 		durable: {Kill: true, Power: true, Text: "as it is: fsync for each StoreLogs, one at a time"},
 	},
 	open: func(dir string, m mode) (engine, error) {
-		quietly := raftwal.WithLogger(hclog.NewNullLogger())
-		if m == durable {
-			w, err := raftwal.Open(dir, quietly)
-			return &raftWAL{w: w}, err
+		filer := segment.NewFiler(dir, fs.New())
+		if m == async {
+			filer = segment.NewFiler(dir, lazyFS{fs.New()})
 		}
-		w, err := raftwal.Open(dir, quietly, raftwal.WithSegmentFiler(segment.NewFiler(dir, lazyFS{fs.New()})))
-		return &raftWAL{w: w}, err
+		// Its own default, but where it can be closed: a WAL leaves it open, and locked.
+		meta := &metadb.BoltMetaDB{}
+		w, err := raftwal.Open(dir, raftwal.WithLogger(hclog.NewNullLogger()), raftwal.WithSegmentFiler(filer), raftwal.WithMetaStore(meta))
+		if err != nil {
+			return nil, errors.Join(err, meta.Close())
+		}
+		e := &raftWAL{w: w, meta: meta}
+		e.next, err = w.LastIndex()
+		return e, err
 	},
 }
 
@@ -51,11 +59,12 @@ func (lazyFile) Sync() error { return nil }
 type raftWAL struct {
 	mu   sync.Mutex // an index must follow the one before
 	w    *raftwal.WAL
+	meta *metadb.BoltMetaDB
 	next uint64
 	log  raft.Log
 }
 
-func (e *raftWAL) close() error { return e.w.Close() }
+func (e *raftWAL) close() error { return errors.Join(e.w.Close(), e.meta.Close()) }
 
 func (e *raftWAL) appender(int) (appender, error) { return &raftAppender{e: e}, nil }
 

@@ -132,9 +132,17 @@ func rowOf(f figures, w workload, p peer) []any {
 	return []any{
 		p.name, p.modes[w.mode].survives(), s.median, s.low, s.high, s.median * float64(w.size) / 1e6,
 		us(func(r record) float64 { return r.P50 }), us(func(r record) float64 { return r.P99 }), us(func(r record) float64 { return r.P999 }),
-		at(func(r record) float64 { return r.AllocsPerOp }), at(heap.of),
+		atLeast0(at(func(r record) float64 { return r.AllocsPerOp })), at(heap.of),
 		at(func(r record) float64 { return float64(r.RSSPeak) / mib }), int64(s.rounds),
 	}
+}
+
+// atLeast0 is nil for what was not counted.
+func atLeast0(v float64) any {
+	if v < 0 {
+		return nil
+	}
+	return v
 }
 
 func reopenRow(f figures, w workload, p peer) []any {

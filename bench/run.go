@@ -29,6 +29,7 @@ type config struct {
 	bytes       int64         // of messages in a measurement, at most
 	readBytes   int64         // that are there to be read
 	reopenBytes int64         // that are there to be opened
+	profiles    string        // directory for CPU profiles; "" is none
 	progress    io.Writer
 }
 
@@ -43,7 +44,7 @@ type record struct {
 }
 
 // childTime is how long one measurement may take with all that belongs to it.
-const childTime = 3 * time.Minute
+const childTime = 2 * time.Minute
 
 // measureAll does all that is asked for, in rounds. A measurement that fails is a
 // record with an error; the error is that of the surroundings, or of ctx.
@@ -119,6 +120,9 @@ func (c config) spec(p peer, w workload, dir string) spec {
 		most = c.reopenBytes
 	case w.bytes > 0 && !c.short:
 		most = w.bytes
+	}
+	if c.profiles != "" {
+		s.Profile = filepath.Join(c.profiles, filepath.Base(dir)+".prof")
 	}
 	s.Messages = max(int64(w.producers*w.batch), most/int64(w.size))
 	return s

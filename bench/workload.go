@@ -106,6 +106,8 @@ type spec struct {
 	Queues    int           `json:"queues"`
 	Time      time.Duration `json:"time"`     // nanoseconds, at most
 	Messages  int64         `json:"messages"` // at most, or for reads and reopens exactly
+	// Profile is a file for the CPU profile of what is timed; "" is none.
+	Profile string `json:"profile,omitempty"`
 }
 
 // result is what a child measured.
@@ -120,7 +122,8 @@ type result struct {
 	P99  float64 `json:"p99us,omitempty"`
 	P999 float64 `json:"p999us,omitempty"`
 	Max  float64 `json:"maxUs,omitempty"`
-	// AllocsPerOp is of the whole process, by message.
+	// AllocsPerOp is of the whole process, by message; negative where they are not
+	// counted.
 	AllocsPerOp float64 `json:"allocsPerOp"`
 	HeapPeak    int64   `json:"heapPeakBytes"` // Go heap, at most
 	HeapInUse   int64   `json:"heapInUseBytes"`
