@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/stelelog/stele/store"
 )
 
 // TestMain is the child, too: what measures starts its own program.
@@ -153,6 +155,29 @@ func TestProducers(t *testing.T) {
 			require.NoError(t, ps.free())
 		})
 	}
+}
+
+// TestKeysAndQueues holds that messages get to where their workload says.
+func TestKeysAndQueues(t *testing.T) {
+	t.Parallel()
+	opened, err := steleDefault.open(t.TempDir(), async)
+	require.NoError(t, err)
+	e := opened.(*stele)
+	ps, err := newProducers(e, spec{Mode: async, Size: 100, Producers: 1, Batch: 1, Queues: 5, Keys: true, Time: time.Minute, Messages: 20})
+	require.NoError(t, err)
+	require.NoError(t, ps[0].run(time.Now()))
+	require.NoError(t, ps[0].to.settle())
+	for queue := range int32(5) {
+		_, hi, err := e.s.Bounds(topic, queue)
+		require.NoError(t, err)
+		require.EqualValues(t, 4, hi)
+	}
+	found, err := e.s.Query(t.Context(), topic, "k17", store.QueryOptions{})
+	require.NoError(t, err)
+	require.Len(t, found, 1)
+	require.NoError(t, ps[0].bodies.check(17, found[0].Body))
+	require.NoError(t, e.close())
+	require.NoError(t, ps.free())
 }
 
 // TestRun measures with processes, reads what it said, and joins two runs.

@@ -35,8 +35,8 @@ func newProducers(e engine, s spec) (producers, error) {
 		if err != nil {
 			return nil, err
 		}
-		if q, ok := to.(interface{ spread(queues int) }); ok && s.Queues > 0 {
-			q.spread(s.Queues)
+		if a, ok := to.(interface{ vary(queues int, keys bool) }); ok {
+			a.vary(s.Queues, s.Keys)
 		}
 		b, err := newBodies(i, s.Producers, s.Size)
 		if err != nil {
@@ -59,7 +59,7 @@ func (p *producer) one() error {
 
 // warm appends some batches, which do not count, and waits until they are done.
 func (p *producer) warm() error {
-	for range warmAppends {
+	for range max(warmAppends, p.Queues) {
 		if err := p.one(); err != nil {
 			return err
 		}

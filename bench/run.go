@@ -107,7 +107,7 @@ func (c config) one(ctx context.Context, tmp string, p peer, w workload, r *reco
 func (c config) spec(p peer, w workload, dir string) spec {
 	s := spec{
 		Peer: p.name, Workload: w.name, Dir: dir, Kind: w.kind, Mode: w.mode,
-		Size: w.size, Producers: w.producers, Batch: w.batch, Queues: w.queues, Time: c.time,
+		Size: w.size, Producers: w.producers, Batch: w.batch, Queues: w.queues, Keys: w.keys, Time: c.time,
 	}
 	if w.time > 0 && !c.short {
 		s.Time = w.time

@@ -6,6 +6,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/message"
@@ -147,12 +148,19 @@ type steleAppender struct {
 	m      message.Message
 	batch  []*message.Message
 	queues int32 // to append to in turn; 0 is its own alone
+	keyed  bool  // each message has a key
+	key    []byte
 }
 
 func (a *steleAppender) append(body []byte) error {
 	a.m.Body = body
 	if a.queues > 0 {
 		a.m.QueueID = (a.m.QueueID + 1) % a.queues
+	}
+	if a.keyed {
+		_, number := producerOf(body)
+		a.key = strconv.AppendInt(append(a.key[:0], 'k'), number, 10)
+		a.m.SetKeys(string(a.key))
 	}
 	_, err := a.s.Append(context.Background(), &a.m)
 	return err
@@ -174,5 +182,6 @@ func (a *steleAppender) settle() error {
 	return a.s.WaitDispatched(context.Background(), a.s.Stats().Appended)
 }
 
-// spread has the appender go round that many queues.
-func (a *steleAppender) spread(queues int) { a.queues = int32(queues) }
+// vary has the appender go round that many queues, if any, and give each message
+// a key: k and its number.
+func (a *steleAppender) vary(queues int, keys bool) { a.queues, a.keyed = int32(queues), keys }

@@ -32,8 +32,9 @@ type workload struct {
 	mode      mode
 	size      int // bytes of a message
 	producers int
-	batch     int // messages appended at once
-	queues    int // that one producer appends to in turn
+	batch     int  // messages appended at once
+	queues    int  // that one producer appends to in turn
+	keys      bool // each message has a key of its own
 	// time is how long it is measured at most; 0 is the run's.
 	time time.Duration
 	// bytes are how many bytes of messages at most; 0 is the run's.
@@ -56,6 +57,7 @@ func workloads() []workload {
 		{name: "async-1k-4", title: "async append, 1 KiB, 4 producers", kind: appends, mode: async, size: kib, producers: 4, batch: 1},
 		{name: "async-1k-b64", title: "async append, 1 KiB, batches of 64", kind: appends, mode: async, size: kib, producers: 1, batch: 64},
 		{name: "dispatch", title: "async append, 128 B, 5 s: dispatch", kind: dispatch, mode: async, size: 128, producers: 1, batch: 1, time: 5 * time.Second, bytes: 4 * gib},
+		{name: "dispatch-keys", title: "async append, 128 B with a key each, 5 s: dispatch and index", kind: dispatch, mode: async, size: 128, producers: 1, batch: 1, keys: true, time: 5 * time.Second, bytes: 4 * gib},
 		{name: "sync-1k-1", title: "sync append, 1 KiB, 1 producer", kind: appends, mode: durable, size: kib, producers: 1, batch: 1, time: 2 * time.Second},
 		{name: "sync-1k-64", title: "sync append, 1 KiB, 64 producers", kind: appends, mode: durable, size: kib, producers: 64, batch: 1, time: 2 * time.Second},
 		{name: "scan", title: "sequential read, 1 KiB", kind: scans, mode: async, size: kib, producers: 1, batch: 64},
@@ -104,6 +106,7 @@ type spec struct {
 	Producers int           `json:"producers"`
 	Batch     int           `json:"batch"`
 	Queues    int           `json:"queues"`
+	Keys      bool          `json:"keys,omitempty"`
 	Time      time.Duration `json:"time"`     // nanoseconds, at most
 	Messages  int64         `json:"messages"` // at most, or for reads and reopens exactly
 	// Profile is a file for the CPU profile of what is timed; "" is none.
@@ -132,6 +135,8 @@ type result struct {
 	Disk        int64   `json:"diskBytes,omitempty"`
 	// Found is how many messages there are after reopening.
 	Found int64 `json:"found,omitempty"`
+	// Sum is what was read, added up, so that it is read.
+	Sum uint64 `json:"sum,omitempty"`
 	// Options are those of the engine that are worth telling.
 	Options string `json:"options,omitempty"`
 	Error   string `json:"error,omitempty"`
