@@ -33,12 +33,18 @@ func mapFile(t testing.TB, n int, base int64) *delivery.Source {
 	data := make([]byte, n)
 	seed := [32]byte{byte(n), byte(base)}
 	_, _ = mathrand.NewChaCha8(seed).Read(data)
+	return mapBytes(t, data, base)
+}
+
+// mapBytes makes a file of data and maps it.
+func mapBytes(t testing.TB, data []byte, base int64) *delivery.Source {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "file")
 	require.NoError(t, os.WriteFile(path, data, 0o600))
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, f.Close()) })
-	mapped, err := unix.Mmap(int(f.Fd()), 0, n, unix.PROT_READ, unix.MAP_SHARED)
+	mapped, err := unix.Mmap(int(f.Fd()), 0, len(data), unix.PROT_READ, unix.MAP_SHARED)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, unix.Munmap(mapped)) })
 	return &delivery.Source{Data: mapped, File: f, Base: base, Path: path}

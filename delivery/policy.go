@@ -67,7 +67,7 @@ func (k Kind) String() string {
 const (
 	// SendfileFrom is the length in bytes from which a run that is sent alone goes by
 	// Sendfile.
-	SendfileFrom = 32 << 10
+	SendfileFrom = 16 << 10
 	// SendfileAmongFrom is the same for a run among others: shorter ones are cheaper
 	// to gather in one call than to send by one each.
 	SendfileAmongFrom = 128 << 10

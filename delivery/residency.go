@@ -18,8 +18,9 @@ const (
 	// knownFor is how long a block is taken to be in memory after that was found.
 	// It is rare that one goes meanwhile, and then a page fault is all it costs.
 	knownFor = time.Second
-	// knownBlocks is how many blocks a Sender remembers: 256 MiB of log.
-	knownBlocks = 1024
+	// knownBlocks is how many blocks a Sender remembers: 1 GiB of log, in 32 KiB.
+	// Consumers that go through more than that in a second ask again and again.
+	knownBlocks = 4096
 	pageShift   = 12
 )
 

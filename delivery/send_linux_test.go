@@ -227,3 +227,32 @@ func ignoreClosed(err error) error {
 	}
 	return err
 }
+
+// TestContextBetweenCalls ends the context while nothing waits: the send is left at
+// the next call, and says how much went out.
+func TestContextBetweenCalls(t *testing.T) {
+	t.Parallel()
+	gone := errors.New("gone")
+	src := mapFile(t, 600*kib, 0)
+	runs := delivery.Append(nil, src, 0, 600*kib)
+	here, there := listen("tcp")(t)
+	got := readAll(there)
+	for name, w := range map[string]io.Writer{
+		"tcp": here, "no deadlines": writerFunc(func(p []byte) (int, error) { return len(p), nil }),
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		parts := 0
+		s := delivery.Sender{Guard: func(do func() error) error {
+			if parts++; parts == 2 {
+				cancel(gone)
+			}
+			return do()
+		}}
+		n, err := s.Send(ctx, w, runs, delivery.Copy)
+		require.ErrorIs(t, err, gone, name)
+		require.Equal(t, 2, parts, name)
+		require.EqualValues(t, 256*kib, n, name)
+	}
+	require.NoError(t, here.Close())
+	require.True(t, bytes.Equal(src.Data[:256*kib], <-got), "other bytes came")
+}

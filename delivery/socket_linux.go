@@ -25,7 +25,25 @@ const atOnce = 4 << 20
 const maxGather = 1024
 
 // socket is a socket of the kernel's, for system calls.
-type socket struct{ raw syscall.RawConn }
+type socket struct {
+	raw syscall.RawConn
+	// try is out.try, and sendPages out.sendPages: made once, not for each call.
+	try       func(fd uintptr) bool
+	sendPages func(fd int) (int, error)
+	// What is to be called, what that is counted as, and what it did.
+	call   func(fd int) (int, error)
+	method Method
+	n      int
+	err    error
+	// What sendPages sends.
+	run Run
+}
+
+func (o *out) init() { o.sock.try, o.sock.sendPages = o.try, o.sendPages }
+
+func (o *out) forget() {
+	o.sock.raw, o.sock.call, o.sock.err, o.sock.run = nil, nil, nil, Run{}
+}
 
 func (o *out) open() error {
 	c, ok := o.w.(syscall.Conn)
@@ -40,19 +58,31 @@ func (o *out) open() error {
 // do makes a system call that may find the socket full: then it waits and makes it
 // again. It returns what the call did.
 func (o *out) do(m Method, call func(fd int) (int, error)) (n int, err error) {
-	waited := o.sock.raw.Write(func(fd uintptr) bool {
-		for {
-			o.call(m)
-			n, err = call(int(fd))
-			if !errors.Is(err, unix.EINTR) {
-				return !errors.Is(err, unix.EAGAIN)
-			}
-		}
-	})
-	if waited != nil {
-		return 0, o.deadline(waited)
+	if o.ctx.Err() != nil {
+		return 0, context.Cause(o.ctx)
 	}
-	return max(n, 0), err
+	k := &o.sock
+	k.method, k.call = m, call
+	if err := k.raw.Write(k.try); err != nil {
+		return 0, o.deadline(err)
+	}
+	return max(k.n, 0), k.err
+}
+
+// try makes the call once, and says whether that need not wait.
+func (o *out) try(fd uintptr) bool {
+	k := &o.sock
+	for {
+		o.call(k.method)
+		k.n, k.err = k.call(int(fd))
+		switch {
+		case errors.Is(k.err, unix.EAGAIN):
+			o.watch()
+			return false
+		case !errors.Is(k.err, unix.EINTR):
+			return true
+		}
+	}
 }
 
 // deadline tells a deadline that the end of the context caused from another.
@@ -64,22 +94,25 @@ func (o *out) deadline(err error) error {
 }
 
 func (o *out) sendfile(r Run) error {
-	for at := r.From; at < r.To; {
-		off := at
-		n, err := o.do(Sendfile, func(fd int) (int, error) {
-			off = at
-			return unix.Sendfile(fd, int(r.Source.File.Fd()), &off, int(min(r.To-at, atOnce)))
-		})
-		at += int64(n)
+	for r.From < r.To {
+		o.sock.run = r
+		n, err := o.do(Sendfile, o.sock.sendPages)
+		r.From += int64(n)
 		o.sent(Sendfile, n)
 		switch {
 		case err != nil:
-			return wrap("sendfile", r, at, err)
+			return wrap("sendfile", r, r.From, err)
 		case n == 0:
-			return r.failed(at, ErrCut)
+			return r.failed(r.From, ErrCut)
 		}
 	}
 	return nil
+}
+
+func (o *out) sendPages(fd int) (int, error) {
+	r := &o.sock.run
+	at := r.From // the kernel moves it, even when it fails
+	return unix.Sendfile(fd, int(r.Source.File.Fd()), &at, int(min(r.Len(), atOnce)))
 }
 
 // callError says which call failed, unless the error says more.
