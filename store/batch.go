@@ -6,6 +6,8 @@ package store
 import (
 	"fmt"
 	"iter"
+	"slices"
+	"sync"
 
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/consumequeue"
@@ -28,6 +30,7 @@ type Batch struct {
 	store   *Store
 	queue   *consumequeue.Queue
 	records []record
+	memory  *[]record // where records lies, unless it has outgrown that
 	bytes   int
 	full    bool
 	sieve   sieve
@@ -44,13 +47,21 @@ type record struct {
 	err    error // why there is no data
 }
 
+// spareRecords are *[]record, empty ones, which the next batch takes over. To
+// allocate them anew for each costs a consumer a tenth of its processor time.
+var spareRecords sync.Pool
+
 func newBatch(s *Store, q *consumequeue.Queue, from message.QueueOffset, limit Limit) *Batch {
 	b := &Batch{
 		Topic: q.Topic(), QueueID: q.ID(), From: from, Next: from, Min: q.Min(), Max: q.Max(), store: s, queue: q,
 	}
 	b.views = b.oneView[:0]
+	if b.memory, _ = spareRecords.Get().(*[]record); b.memory == nil {
+		b.memory = new([]record)
+	}
+	b.records = *b.memory
 	if n := min(int64(limit.Messages), int64(b.Max-from)); n > 0 {
-		b.records = make([]record, 0, n)
+		b.records = slices.Grow(b.records, int(n))
 	}
 	return b
 }
@@ -157,5 +168,10 @@ func (b *Batch) Release() {
 	for i := range b.views {
 		b.views[i].Release()
 	}
-	b.views, b.records, b.decoded = nil, nil, nil
+	if b.memory != nil {
+		clear(b.records)
+		*b.memory = b.records[:0]
+		spareRecords.Put(b.memory)
+	}
+	b.views, b.records, b.decoded, b.memory = nil, nil, nil, nil
 }

@@ -7,6 +7,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
+	"sync"
 
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/delivery"
@@ -29,25 +31,55 @@ func (b *Batch) WriteTo(w io.Writer) (int64, error) { return b.SendTo(context.Ba
 // released. While a peer does not read, the batch holds its files and no lock:
 // appends, other consumers and the removal of other files go on.
 func (b *Batch) SendTo(ctx context.Context, w io.Writer) (int64, error) {
-	sources := make([]delivery.Source, len(b.views)) // runs point into it: it must not grow
-	for i, v := range b.views {
-		sources[i] = commitlog.Source(v)
+	p, ok := sparePlaces.Get().(*places)
+	if !ok {
+		p = new(places)
 	}
-	runs := make([]delivery.Run, 0, len(b.records))
-	for i := range b.records {
-		r := &b.records[i]
-		if r.err != nil {
-			return 0, fmt.Errorf("send of topic %q, queue %d: %w", b.Topic, b.QueueID, r.err)
-		}
-		src := sourceOf(sources, r.offset)
-		at := int64(r.offset) - src.Base
-		runs = delivery.Append(runs, src, at, at+int64(len(r.data)))
+	defer p.spare()
+	err := p.find(b)
+	var n int64
+	if err == nil {
+		n, err = b.store.log.Sender().Send(ctx, w, p.runs, delivery.Auto)
 	}
-	n, err := b.store.log.Sender().Send(ctx, w, runs, delivery.Auto)
 	if err != nil {
 		err = fmt.Errorf("send of topic %q, queue %d: %w", b.Topic, b.QueueID, err)
 	}
 	return n, err
+}
+
+// places are where the records of a batch lie. Their memory is kept for the next
+// SendTo.
+type places struct {
+	sources []delivery.Source
+	runs    []delivery.Run // of sources
+}
+
+// sparePlaces are empty *places.
+var sparePlaces sync.Pool
+
+func (p *places) spare() {
+	clear(p.sources)
+	clear(p.runs)
+	p.sources, p.runs = p.sources[:0], p.runs[:0]
+	sparePlaces.Put(p)
+}
+
+func (p *places) find(b *Batch) error {
+	p.sources = slices.Grow(p.sources, len(b.views)) // runs point into it: it must not grow again
+	for _, v := range b.views {
+		p.sources = append(p.sources, commitlog.Source(v))
+	}
+	p.runs = slices.Grow(p.runs, len(b.records))
+	for i := range b.records {
+		r := &b.records[i]
+		if r.err != nil {
+			return r.err
+		}
+		src := sourceOf(p.sources, r.offset)
+		at := int64(r.offset) - src.Base
+		p.runs = delivery.Append(p.runs, src, at, at+int64(len(r.data)))
+	}
+	return nil
 }
 
 // sourceOf returns the file that a record of the batch lies in: the batch holds

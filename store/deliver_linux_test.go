@@ -5,7 +5,6 @@ package store_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -210,56 +209,6 @@ func TestSendRangeOutOfRange(t *testing.T) {
 	require.ErrorIs(t, err, store.ErrClosed)
 	_, err = s.Log().SendRange(t.Context(), &buf, 64<<10, end)
 	require.ErrorIs(t, err, commitlog.ErrClosed)
-}
-
-// TestConsumerThatStalls: one that does not read pins its batch and nothing else.
-// Appends, another consumer and the removal of files go on beside it, and its file
-// goes when it lets go.
-func TestConsumerThatStalls(t *testing.T) {
-	t.Parallel()
-	s := deliverStore(t)
-	files := s.Log().Files()
-	here, there := connect(t, "tcp")
-	b, err := s.Fetch(t.Context(), "orders", 0, 0, store.Limit{Messages: 1000, Bytes: 1 << 20})
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancelCause(t.Context())
-	ended := make(chan error, 1)
-	first := make([]byte, 1)
-	go func() {
-		var err error
-		for err == nil { // until the buffers of both ends are full
-			_, err = b.SendTo(ctx, here)
-		}
-		b.Release()
-		ended <- err
-	}()
-	_, err = io.ReadFull(there, first) // it has begun
-	require.NoError(t, err)
-
-	before := files.Len()
-	_, err = s.Log().RemoveBefore(message.Offset(files.Last().Base()))
-	require.NoError(t, err)
-	require.Less(t, files.Len(), before)
-	require.Positive(t, files.Held(), "the batch holds its files")
-	require.NoFileExists(t, filepath.Join(files.Dir(), mappedfile.FileName(0)))
-	appendMany(t, s, 50, 5)
-	require.Len(t, fetchAll(t, s, "orders", 5), 50)
-	other, another := connect(t, "unix")
-	got := receive(another)
-	_, err = s.SendRange(t.Context(), other, s.Log().Min(), s.Log().Committed())
-	require.NoError(t, err)
-	require.NoError(t, other.Close())
-	require.NotEmpty(t, (<-got).data)
-
-	select {
-	case err := <-ended:
-		require.Fail(t, "the stalled send ended", "%v", err)
-	default:
-	}
-	enough := errors.New("enough")
-	cancel(enough)
-	require.ErrorIs(t, <-ended, enough)
-	require.Zero(t, files.Held(), "a reference is left")
 }
 
 // TestBatchOverCutFile: a file that somebody cut is an error for who sends from it.

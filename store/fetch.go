@@ -145,6 +145,7 @@ func (b *Batch) take(r record) {
 	b.records = append(b.records, r)
 	last := &b.records[len(b.records)-1]
 	if !b.wanted(last) {
+		*last = record{}
 		b.records = b.records[:len(b.records)-1]
 		b.pass(len(r.data))
 		return
