@@ -75,11 +75,17 @@ const (
 	wayZerocopy  = "MSG_ZEROCOPY"
 	wayRange     = "SendRange"
 	wayBatch     = "Batch.WriteTo"
+	// wayBatchAlone is wayBatch without what the fetches cost: all are done before.
+	wayBatchAlone = "Batch.WriteTo alone"
+	// wayFetchCopy is what wayBatch is to be compared with: the same fetches, and
+	// then the cheapest that can be written by hand for small records.
+	wayFetchCopy = "fetch+copy+write"
 )
 
 // DeliverMethods are the names that DeliverConfig.Methods takes.
 var DeliverMethods = []string{
-	wayBare, wayReadWrite, wayWrite, wayWritev, waySendfile, waySplice, wayCopy, wayIOCopy, wayZerocopy, wayRange, wayBatch,
+	wayBare, wayReadWrite, wayWrite, wayWritev, waySendfile, waySplice, wayCopy, wayIOCopy, wayZerocopy, wayRange, wayBatchAlone,
+	wayBatch, wayFetchCopy,
 }
 
 const (
@@ -178,6 +184,17 @@ func (c *DeliverConfig) label(d delivered) string {
 	return strings.Join(parts, ", ")
 }
 
+// peers is what the cases have in common whose processor time is compared: all
+// but the method, and whether that finds its records by fetches that count.
+func (d delivered) peers() delivered {
+	if d.method == wayBatch || d.method == wayFetchCopy {
+		d.method = "fetches"
+	} else {
+		d.method = ""
+	}
+	return d
+}
+
 // theory is what textbooks say of one chunk: copies by the CPU, copies by DMA
 // (from the disk and to the network), and changes between user and kernel mode.
 type theory struct{ cpu, dma, switches int64 }
@@ -199,11 +216,11 @@ func theoryOf(method string, runs int, gather bool) theory {
 		return theory{1, 2, 2}
 	case waySplice:
 		return theory{pages, 2, 4 * n}
-	case wayCopy:
+	case wayCopy, wayFetchCopy:
 		return theory{2, 2, 2}
 	case wayZerocopy:
 		return theory{0, 2, 4 * n} // the second is to ask whether it is done
-	case wayBatch:
+	case wayBatch, wayBatchAlone:
 		if runs > 1 {
 			return theory{2, 2, 2}
 		}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -140,6 +141,17 @@ func (e *delivers) step(ctx context.Context, _ string, i int, keep bool) error {
 			all[i].path = e.goCopies
 		}
 	}
+	defer func() {
+		for _, s := range all {
+			s.release()
+		}
+	}()
+	for _, s := range all {
+		if err := s.prepare(ctx); err != nil {
+			return err
+		}
+	}
+	runtime.GC() // what went before is not this case's to collect
 	before, start := e.used(f), time.Now()
 	if err := e.transfer(ctx, all); err != nil {
 		return err
@@ -197,7 +209,7 @@ func (r *deliverResult) add(all []*sending, before, after usage, took time.Durat
 		if r.path != "sendfile" {
 			calls += after.readCalls - before.readCalls // and as many writes
 		}
-	case wayRange, wayBatch:
+	case wayRange, wayBatch, wayBatchAlone:
 		calls += after.sends - before.sends
 		r.path = "copy+write"
 		if after.viaStore-before.viaStore > after.copy-before.copy {
@@ -215,6 +227,7 @@ func (r *deliverResult) add(all []*sending, before, after usage, took time.Durat
 var kernelPaths = map[string]string{
 	wayBare: "sendfile", wayReadWrite: "pread64, write", wayWrite: "write", wayWritev: "sendmsg",
 	waySendfile: "sendfile", waySplice: "splice, splice", wayCopy: "write",
+	wayFetchCopy: "write",
 }
 
 var deliverColumns = []Column{
@@ -237,6 +250,7 @@ var deliverColumns = []Column{
 	{Name: "kernelPath", Title: "KERNEL PATH"},
 	{Name: "ratioToFloor", Title: "RATIO", Decimals: 2},
 	{Name: "cpuRatioToFloor", Title: "CPU RATIO", Decimals: 2},
+	{Name: "cpuRatioToCheapest", Title: "TO CHEAPEST", Decimals: 2},
 	{Name: "diskReadBytes", Title: "FROM DISK"},
 	{Name: "gbPerSecMin"},
 	{Name: "gbPerSecMax"},
@@ -244,23 +258,59 @@ var deliverColumns = []Column{
 	{Name: "rounds"},
 }
 
+// columns are those of the table, in which what is the same in every row has none;
+// same says what that is.
+func (c *DeliverConfig) columns() (columns []Column, same string) {
+	columns = slices.Clone(deliverColumns)
+	var all []string
+	for name, one := range map[string]struct {
+		n    int
+		what string
+	}{
+		"chunk":     {len(c.Chunks), "chunks of " + formatBytes(int64(c.Chunks[0]))},
+		"consumers": {len(c.Consumers), plural(c.Consumers[0], "consumer")},
+		"pattern":   {len(c.Patterns), c.Patterns[0]},
+		"cache":     {len(c.Caches), c.Caches[0]},
+		"reader":    {len(c.Readers), "readers that " + c.Readers[0]},
+	} {
+		if one.n > 1 {
+			continue
+		}
+		all = append(all, one.what)
+		i := slices.IndexFunc(columns, func(c Column) bool { return c.Name == name })
+		columns[i].Title = ""
+	}
+	slices.Sort(all)
+	if len(all) > 0 {
+		same = "In every row: " + strings.Join(all, ", ") + "."
+	}
+	return columns, same
+}
+
 // fill turns the results into the report's rows.
 func (e *delivers) fill(r *Report, labels []string) {
-	r.Columns, r.Labels = deliverColumns, labels
+	var same string
+	r.Columns, same = e.config.columns()
+	r.Labels = labels
 	gather := r.Environment.ScatterGather && r.Environment.ChecksumOffload
 	floors := map[delivered]*deliverResult{}
 	var noise []spread
+	cheapest := map[delivered]float64{}
 	for i, d := range e.cases {
 		if d.method == wayBare {
 			d.method = ""
 			floors[d] = &e.results[i]
 			noise = append(noise, spreadOf(e.results[i].perSec))
 		}
+		key, cpu := e.cases[i].peers(), spreadOf(e.results[i].cpu).median
+		if least, ok := cheapest[key]; !ok || cpu < least {
+			cheapest[key] = cpu
+		}
 	}
 	for i, d := range e.cases {
 		key := d
 		key.method = ""
-		r.Rows = append(r.Rows, e.results[i].row(d, e.config.Size, theoryOf(d.method, d.runs(), gather), floors[key]))
+		r.Rows = append(r.Rows, e.results[i].row(d, e.config.Size, theoryOf(d.method, d.runs(), gather), floors[key], cheapest[d.peers()]))
 	}
 	r.Bars = Bars{Value: "gbPerSec", Low: "gbPerSecMin", High: "gbPerSecMax", Floor: "floorGBPerSec", Title: "Throughput", Unit: "GB/s"}
 	r.Notes = []string{
@@ -268,7 +318,10 @@ func (e *delivers) fill(r *Report, labels []string) {
 		"CPU is that of the sending process, whose system calls do most of the receiving, too, on loopback. CALLS are those that send, those that found the socket full included; SWITCHES are voluntary.",
 		"CPU COPIES, DMA COPIES and MODE SWITCHES are what textbooks count for one chunk. Loopback has no DMA, and has the reader copy.",
 		fmt.Sprintf("A scattered chunk is %d records, one after the other of one of %d queues whose messages lie in turn.", scatter, scatterQueues),
-		"RATIO and CPU RATIO are to the loop of bare sendfile of the same case. FROM DISK is what one round read.",
+		"RATIO and CPU RATIO are to the loop of bare sendfile of the same case, TO CHEAPEST is the CPU to that of the cheapest way; ways that fetch by queue as they go are compared with each other. FROM DISK is what one round read.",
+	}
+	if same != "" {
+		r.Notes = append(r.Notes, same)
 	}
 	if e.config.Child == nil {
 		r.Warnings = append(r.Warnings, "the readers ran in the sending process: their processor time is in the figures")
@@ -279,7 +332,7 @@ func (e *delivers) fill(r *Report, labels []string) {
 	r.noise(noise)
 }
 
-func (r *deliverResult) row(d delivered, size int64, t theory, floor *deliverResult) []any {
+func (r *deliverResult) row(d delivered, size int64, t theory, floor *deliverResult, cheapest float64) []any {
 	median := func(v []float64, digits int) float64 { return rounded(spreadOf(v).median, digits) }
 	path := r.path
 	if path == "" {
@@ -294,10 +347,14 @@ func (r *deliverResult) row(d delivered, size int64, t theory, floor *deliverRes
 			cpuRatio = rounded(spreadOf(r.cpu).median/cpu, 3)
 		}
 	}
+	var toCheapest any
+	if cheapest > 0 {
+		toCheapest = rounded(spreadOf(r.cpu).median/cheapest, 3)
+	}
 	return []any{
 		"deliver", d.method, size, int64(d.chunk), int64(d.consumers), d.pattern, d.cache, d.reader,
 		rounded(perSec.median, 3), median(r.user, 4), median(r.sys, 4), median(r.calls, 0), median(r.switches, 0),
-		t.cpu, t.dma, t.switches, path, ratio, cpuRatio, int64(spreadOf(r.read).median),
+		t.cpu, t.dma, t.switches, path, ratio, cpuRatio, toCheapest, int64(spreadOf(r.read).median),
 		rounded(perSec.low, 3), rounded(perSec.high, 3), floorPerSec, int64(len(r.perSec)),
 	}
 }

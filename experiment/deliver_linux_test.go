@@ -65,13 +65,14 @@ func TestDeliver(t *testing.T) {
 		least := map[any]float64{
 			wayReadWrite: runs + 1, wayWrite: runs, wayWritev: 1, waySendfile: runs, wayBare: runs, waySplice: 2 * runs,
 			wayCopy: 1, wayIOCopy: 2 * runs, wayZerocopy: runs, wayRange: 1, wayBatch: 1,
+			wayBatchAlone: 1, wayFetchCopy: 1,
 		}[method] * chunks
 		require.GreaterOrEqual(t, calls, least*0.99, label)
 		path := r.Value(i, "kernelPath")
 		switch {
-		case method == wayIOCopy, method == wayRange, method == wayBatch && runs == 1:
+		case method == wayIOCopy, method == wayRange, (method == wayBatch || method == wayBatchAlone) && runs == 1:
 			require.Equal(t, "sendfile", path, label)
-		case method == wayBatch:
+		case method == wayBatch, method == wayBatchAlone:
 			require.Equal(t, "copy+write", path, label)
 		case method == wayZerocopy:
 			require.Regexp(t, `^copied [0-9]+ of [1-9][0-9]*$`, path, label)

@@ -29,6 +29,27 @@ type sending struct {
 	// What it cost, beside what the system counts.
 	calls int64
 	path  string // what the kernel did, where that is not what the name says
+	// batches are those of wayBatchAlone, in the order in which they are sent.
+	batches []*store.Batch
+}
+
+// prepare does what must not count.
+func (s *sending) prepare(ctx context.Context) error {
+	if s.d.method != wayBatchAlone {
+		return nil
+	}
+	return s.eachBatch(ctx, func(b *store.Batch) error {
+		s.batches = append(s.batches, b)
+		return nil
+	})
+}
+
+// release gives back what prepare took.
+func (s *sending) release() {
+	for _, b := range s.batches {
+		b.Release()
+	}
+	s.batches = nil
 }
 
 // run sends every chunk of the case.
@@ -43,7 +64,19 @@ func (s *sending) run(ctx context.Context) error {
 	case wayRange:
 		return s.sendRange(ctx)
 	case wayBatch:
-		return s.batches(ctx)
+		return s.eachBatch(ctx, func(b *store.Batch) error {
+			defer b.Release()
+			return s.writeTo(b)
+		})
+	case wayBatchAlone:
+		for _, b := range s.batches {
+			if err := s.writeTo(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	case wayFetchCopy:
+		return s.fetchCopy(ctx)
 	}
 	return s.sender(ctx, map[string]delivery.Method{
 		wayReadWrite: delivery.ReadWrite, wayWrite: delivery.Write, wayWritev: delivery.Writev,
@@ -146,28 +179,76 @@ func (s *sending) sendRange(ctx context.Context) error {
 	})
 }
 
-// batches fetches a chunk at a time and sends it.
-func (s *sending) batches(ctx context.Context) error {
+// eachBatch fetches a chunk at a time. The batches belong to do.
+func (s *sending) eachBatch(ctx context.Context, do func(*store.Batch) error) error {
 	st, perBatch := s.f.store, message.QueueOffset(int64(s.d.chunk)/s.f.record)
 	n, _ := s.f.chunks(s.d)
-	queues := min(int64(s.f.queues), n)
+	perQueue := n / min(int64(s.f.queues), n)
 	for i := range n {
-		perQueue := n / queues
 		from := message.QueueOffset(i%perQueue) * perBatch
 		b, err := st.Fetch(ctx, topic, int32(i/perQueue), from, store.Limit{Messages: int(perBatch), Bytes: s.d.chunk})
 		if err != nil {
 			return err
 		}
-		sent, err := b.WriteTo(s.conn)
-		b.Release()
-		if err == nil && sent != int64(s.d.chunk) {
-			err = fmt.Errorf("a batch of %d bytes instead of %d", sent, s.d.chunk)
+		if b.Bytes() != s.d.chunk {
+			err = fmt.Errorf("a batch of %d bytes instead of %d", b.Bytes(), s.d.chunk)
+			b.Release()
+			return err
 		}
-		if err != nil {
+		if err := do(b); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (s *sending) writeTo(b *store.Batch) error {
+	_, err := b.WriteTo(s.conn)
+	return err
+}
+
+// fetchCopy copies the records of each batch into a buffer and writes that.
+func (s *sending) fetchCopy(ctx context.Context) error {
+	raw, err := s.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, 0, s.d.chunk)
+	return s.eachBatch(ctx, func(b *store.Batch) error {
+		defer b.Release()
+		buf = buf[:0]
+		err := mappedfile.Guard(func() error {
+			for r := range b.Records() {
+				buf = append(buf, r...)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return s.write(raw, buf)
+	})
+}
+
+// write makes the system calls for p, and counts them.
+func (s *sending) write(raw syscall.RawConn, p []byte) error {
+	var errno error
+	err := raw.Write(func(fd uintptr) bool {
+		for len(p) > 0 {
+			s.calls++
+			var n int
+			n, errno = unix.Write(int(fd), p)
+			if errors.Is(errno, unix.EAGAIN) {
+				return false
+			}
+			if errno != nil {
+				return true
+			}
+			p = p[n:]
+		}
+		return true
+	})
+	return errors.Join(err, errno)
 }
 
 // zerocopy has the kernel send the mapped pages, and waits until it says of each

@@ -76,10 +76,10 @@ func TestAppend(t *testing.T) {
 		require.Equal(t, i, r.Distributions[i].Row)
 	}
 
-	// The cases take turns, and the first round does not count.
+	// The cases take turns, forwards and backwards, and the first round does not count.
 	one, three := "1 producer", "3 producers"
 	require.Equal(t, []Progress{
-		{0, 6, one, 0}, {1, 6, three, 0}, {2, 6, one, 1}, {3, 6, three, 1}, {4, 6, one, 2}, {5, 6, three, 2}, {6, 6, "", 2},
+		{0, 6, one, 0}, {1, 6, three, 0}, {2, 6, three, 1}, {3, 6, one, 1}, {4, 6, one, 2}, {5, 6, three, 2}, {6, 6, "", 2},
 	}, steps)
 	require.Equal(t, one, r.Distributions[0].Name)
 	require.EqualValues(t, 2, r.Value(0, "rounds"))

@@ -68,7 +68,8 @@ func (s Schedule) withDefaults() (Schedule, error) {
 type step func(ctx context.Context, dir string, i int, keep bool) error
 
 // run does every case once a round, in turn, so that a slow spell of the machine
-// meets all of them and not one.
+// meets all of them and not one. Every other round goes backwards, so that what a
+// case leaves behind does not always meet the same one.
 func (s Schedule) run(ctx context.Context, cases []string, do step) (err error) {
 	tmp, err := os.MkdirTemp(s.Dir, "stele-bench-")
 	if err != nil {
@@ -78,6 +79,9 @@ func (s Schedule) run(ctx context.Context, cases []string, do step) (err error) 
 	total := (s.Discard + s.Rounds) * len(cases)
 	for n := range total {
 		round, i := n/len(cases)+1-s.Discard, n%len(cases)
+		if n/len(cases)%2 == 1 {
+			i = len(cases) - 1 - i
+		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

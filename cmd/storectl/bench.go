@@ -86,6 +86,9 @@ func commandLine(cmd *cobra.Command) string {
 			return
 		}
 		value := f.Value.String()
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			value = strings.Join(list.GetSlice(), ",") // String has brackets around it
+		}
 		if f.Value.Type() == new(size).Type() {
 			value = strings.ReplaceAll(value, " ", "")
 		}
