@@ -35,7 +35,7 @@ between rounds says how much to believe.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.benchAppendCommand(), a.benchFlushCommand(), a.benchWarmupCommand(), a.benchDeliverCommand(), a.benchReaderCommand(), a.benchRecoverCommand())
+	cmd.AddCommand(a.benchAppendCommand(), a.benchFlushCommand(), a.benchWarmupCommand(), a.benchDeliverCommand(), a.benchReaderCommand(), a.benchFetchCommand(), a.benchRecoverCommand())
 	return cmd
 }
 
