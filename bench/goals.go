@@ -109,8 +109,11 @@ type verdict struct {
 	Rival    string  `json:"rival"`   // who that was in this run
 	Other    float64 `json:"rivalFigure"`
 	Ratio    float64 `json:"ratio"`
-	Goal     string  `json:"goal"`
-	Outcome  outcome `json:"outcome"`
+	// Floor is what the machine gives, by the peer of that name; 0 where that was
+	// not measured.
+	Floor   float64 `json:"floor"`
+	Goal    string  `json:"goal"`
+	Outcome outcome `json:"outcome"`
 }
 
 type outcome string
@@ -159,6 +162,7 @@ func (g goal) judge(f figures, all []peer, p peer, own float64) verdict {
 		Workload: g.workload, Metric: g.metric, Stele: p.name, Figure: own,
 		Against: g.against.String(), Goal: g.text(), Outcome: notMeasured,
 	}
+	v.Floor, _ = f.median(g.workload, floorPeer.name, g.metric)
 	switch {
 	case g.against.absolute:
 		v.Other, v.Ratio = 1, own
@@ -182,7 +186,7 @@ func (g goal) rival(f figures, all []peer, self peer) (name string, figure float
 		return g.against.own, own
 	}
 	for _, p := range all {
-		if isStele(p.name) || g.against.peer != "" && p.name != g.against.peer {
+		if isStele(p.name) || p.floor || g.against.peer != "" && p.name != g.against.peer {
 			continue
 		}
 		if w, _ := f.workload(g.workload); g.against.kill && !p.modes[w.mode].Kill {

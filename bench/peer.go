@@ -42,6 +42,9 @@ type peer struct {
 	// prepare is called before, with a directory for what is to be kept; an
 	// errMissing says that the machine can't run it.
 	prepare func(cache string) error
+	// floor says that it is no engine: goals are not held against it, but their
+	// verdicts tell what it reached.
+	floor bool
 	// version is for a peer whose module is not in this program.
 	version string
 }
@@ -49,7 +52,7 @@ type peer struct {
 // peers are all of them; Stele is the first.
 func peers() []peer {
 	return []peer{
-		steleDefault, stelePopulated,
+		steleDefault, stelePopulated, floorPeer,
 		rosedbPeer, vmPeer, pebblePeer, bboltPeer, raftWALPeer, tidwallPeer, natsPeer, rocketPeer,
 	}
 }
