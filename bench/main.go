@@ -84,17 +84,21 @@ func run(ctx context.Context, args []string, out, told io.Writer) error {
 	} else if absent, err = c.prepare(f.cache, f.peers != ""); err == nil {
 		records, err = c.measureAll(ctx)
 	}
-	if err != nil {
+	stopped := ctx.Err() != nil && len(records) > 0
+	if err != nil && !stopped {
 		return err
 	}
 	d := reportOf(c, records, strings.Join(append([]string{"go run ."}, args...), " "), began, time.Since(began))
 	d.Report.Warnings = append(d.Report.Warnings, absent...)
+	if stopped {
+		d.Report.Warnings = append(d.Report.Warnings, "stopped before all was measured")
+	}
 	if f.page != "" {
 		if err := writePage(d, f.page); err != nil {
 			return err
 		}
 	}
-	return d.write(out, f.form)
+	return errors.Join(err, d.write(out, f.form))
 }
 
 func flagsOf(c *config, f *flags, told io.Writer) *pflag.FlagSet {

@@ -68,6 +68,9 @@ func (c config) measureAll(ctx context.Context) (all []record, err error) {
 				}
 				r := record{Workload: w.name, Peer: p.name, Round: round + 1}
 				if err := c.one(ctx, tmp, p, w, &r); err != nil {
+					if ctx.Err() != nil {
+						return all, context.Cause(ctx)
+					}
 					r.Error = err.Error()
 				}
 				_, _ = fmt.Fprintln(c.progress, r.line())
