@@ -79,16 +79,18 @@ func run(ctx context.Context, args []string, out, told io.Writer) error {
 	began := time.Now()
 	var records []record
 	var absent []string
+	var took time.Duration
 	if len(f.merge) > 0 {
-		records, err = c.read(f.merge, &began)
+		records, took, err = c.read(f.merge, &began)
 	} else if absent, err = c.prepare(f.cache, f.peers != ""); err == nil {
 		records, err = c.measureAll(ctx)
+		took = time.Since(began)
 	}
 	stopped := ctx.Err() != nil && len(records) > 0
 	if err != nil && !stopped {
 		return err
 	}
-	d := reportOf(c, records, strings.Join(append([]string{"go run ."}, args...), " "), began, time.Since(began))
+	d := reportOf(c, records, strings.Join(append([]string{"go run ."}, args...), " "), began, took)
 	d.Report.Warnings = append(d.Report.Warnings, absent...)
 	if stopped {
 		d.Report.Warnings = append(d.Report.Warnings, "stopped before all was measured")
@@ -144,23 +146,26 @@ func (c *config) prepare(cache string, named bool) (absent []string, err error) 
 
 // read returns what earlier runs measured. Rounds of later files follow those of
 // the files before.
-func (c *config) read(files []string, began *time.Time) (all []record, err error) {
+func (c *config) read(files []string, began *time.Time) (all []record, took time.Duration, err error) {
+	c.rounds = 0
 	last := map[string]int{} // round of a workload and peer
 	for i, name := range files {
 		text, err := os.ReadFile(name)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		var d struct {
 			Report struct {
 				Time        time.Time
+				TookMs      int64
 				Environment struct{ Dir string }
 			}
 			Records []record
 		}
 		if err := json.Unmarshal(text, &d); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+			return nil, 0, fmt.Errorf("%s: %w", name, err)
 		}
+		took += time.Duration(d.Report.TookMs) * time.Millisecond
 		if i == 0 || d.Report.Time.Before(*began) {
 			*began, c.dir = d.Report.Time, d.Report.Environment.Dir
 		}
@@ -172,7 +177,7 @@ func (c *config) read(files []string, began *time.Time) (all []record, err error
 			all = append(all, r)
 		}
 	}
-	return all, nil
+	return all, took, nil
 }
 
 func list(out io.Writer) error {
