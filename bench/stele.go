@@ -96,7 +96,7 @@ func (e *stele) close() error {
 }
 
 // readLimit is what a consumer fetches that wants throughput.
-var readLimit = store.Limit{Messages: 4096, Bytes: 4 << 20}
+var readLimit = store.Limit{Messages: 1024, Bytes: 2 << 20}
 
 func (e *stele) scan(visit func([]byte) bool) error {
 	return e.scanQueue(0, visit)

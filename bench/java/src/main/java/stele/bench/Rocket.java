@@ -34,8 +34,8 @@ final class Rocket {
     private static final String TOPIC = "bench";
     private static final InetSocketAddress HOST = new InetSocketAddress("127.0.0.1", 10911);
     /** What a consumer asks for that wants throughput, as in stele.go. */
-    private static final int READ_MESSAGES = 4096;
-    private static final int READ_BYTES = 4 << 20;
+    private static final int READ_MESSAGES = 1024;
+    private static final int READ_BYTES = 2 << 20;
 
     private final DefaultMessageStore store;
 
