@@ -207,12 +207,20 @@ func (s *Store) recordAt(off message.Offset) (message.Message, error) {
 	return m, err
 }
 
+// queueLag is how much older than RocketMQ's checkpoint entries of its queues may
+// be that are on no disk, in milliseconds. The checkpoint is written every second
+// and has the newest entry that was put, flushed or not; a page of entries that is
+// not full is flushed once a minute (flushConsumeQueueThoroughInterval), which
+// itself takes a while.
+const queueLag = 120_000
+
 // foreignPlan is RocketMQ's rule (CommitLog.java, isMappedFileMatchedRecover),
 // for a directory of a broker: it begins at the start of a file.
 //
 // After a clean close that is the last file whose first record is in the queues
 // already; after a crash the last one whose first record is older than what the
-// checkpoint says was flushed. In both cases the first file if none is.
+// checkpoint says was flushed, by queueLag: RocketMQ itself begins later, and may
+// leave messages out of their queues. In both cases the first file if none is.
 func (s *Store) foreignPlan(was past) (plan, error) {
 	p := plan{kind: ForeignClean, durable: everything, trust: consumequeue.TrustNothing}
 	if was.abort {
@@ -233,7 +241,7 @@ func (s *Store) foreignPlan(was past) (plan, error) {
 		if err != nil || m.StoreTimestamp == 0 {
 			continue
 		}
-		if was.abort && m.StoreTimestamp <= s.checkpoint.value.MinTimestamp() || !was.abort && m.PhysicalOffset <= known {
+		if was.abort && m.StoreTimestamp <= s.checkpoint.value.MinTimestamp()-queueLag || !was.abort && m.PhysicalOffset <= known {
 			from = files[i].Base()
 			break
 		}
