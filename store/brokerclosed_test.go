@@ -5,10 +5,13 @@ package store_test
 
 import (
 	"context"
+	"path"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/stelelog/stele/consumequeue"
 	"github.com/stelelog/stele/internal/crashdisk"
 	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
@@ -66,34 +69,70 @@ func TestBrokerClosedAfterOurCrash(t *testing.T) {
 }
 
 // TestQueuesBeyondAShortLog: a broker has cut the log, and with it the last
-// file. What queues still say about that file is no sign of a lost one.
+// file. What queues still say about that file is no sign of a lost one, also where
+// old bytes stand behind the end. Where they may be a damaged record or filler,
+// the file may be lost.
 func TestQueuesBeyondAShortLog(t *testing.T) {
 	t.Parallel()
+	old := strings.Repeat("old", fileSize)
 	for _, end := range ends {
-		t.Run(end, func(t *testing.T) {
-			t.Parallel()
-			d, m := filled(t, end)
-			n := len(m.entries) / 2
-			for m.entries[n].Offset%fileSize < fileSize/2 {
-				n--
-			}
-			cut := m.entries[n].Offset
-			cutLog(t, d, int64(cut))
-			all, err := d.List(root + "/commitlog")
-			require.NoError(t, err)
-			gone := false
-			for _, e := range all {
-				if base, _ := mappedfile.ParseFileName(e.Name); base > int64(cut) {
-					gone = true
-					require.NoError(t, d.Remove(root+"/commitlog/"+e.Name))
+		for name, tt := range map[string]struct {
+			behind string // what stands behind the end
+			named  bool   // an entry names the end
+			lost   bool
+		}{
+			"zeros":            {"", true, false},
+			"old bytes":        {old, false, false},
+			"a damaged record": {old, true, true},
+			"a damaged filler": {old[:message.FillerSize], false, true},
+		} {
+			t.Run(end+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				d, m := filled(t, end)
+				n := len(m.entries) / 2
+				for m.entries[n].Offset%fileSize < fileSize/2 || !m.entries[n].keep {
+					n--
 				}
-			}
-			require.True(t, gone)
-			m.entries, m.acked = m.entries[:n], cut
-			s := openStore(t, d)
-			require.Equal(t, cut, s.Stats().Appended)
-			left := m.checkWrecked(t, s)
-			appendAndCheck(t, s, left)
-		})
+				next := m.entries[n]
+				cut := next.Offset
+				cutLog(t, d, int64(cut))
+				all, err := d.List(root + "/commitlog")
+				require.NoError(t, err)
+				gone := false
+				for _, e := range all {
+					if base, _ := mappedfile.ParseFileName(e.Name); base > int64(cut) {
+						gone = true
+						require.NoError(t, d.Remove(root+"/commitlog/"+e.Name))
+					}
+				}
+				require.True(t, gone)
+				patch(t, d, root+"/commitlog", fileSize, int64(cut), tt.behind)
+				if !tt.named {
+					at := int64(next.QueueOffset) * consumequeue.EntrySize
+					patch(t, d, queueDir(next.Topic, int(next.QueueID)), queueFileSize, at, strings.Repeat("\x00", consumequeue.EntrySize))
+				}
+				if tt.lost {
+					_, err := store.Open(root, quiet(d))
+					require.ErrorIs(t, err, store.ErrMissingFile)
+					return
+				}
+				m.entries, m.acked = m.entries[:n], cut
+				s := openStore(t, d)
+				require.Equal(t, cut, s.Stats().Appended)
+				left := m.checkWrecked(t, s)
+				appendAndCheck(t, s, left)
+			})
+		}
 	}
+}
+
+// patch writes over what stands at an offset of a run of files, up to the end of
+// one of them.
+func patch(t *testing.T, d *crashdisk.Disk, dir string, size, at int64, text string) {
+	t.Helper()
+	file := path.Join(dir, mappedfile.FileName(at-at%size))
+	content, err := d.ReadFile(file)
+	require.NoError(t, err)
+	copy(content[at%size:], text)
+	require.NoError(t, d.WriteFile(file, content))
 }

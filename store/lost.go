@@ -48,11 +48,11 @@ func (s *Store) checkLost() error {
 	if _, err := s.queuesKnow(); err != nil {
 		return err
 	}
-	if s.endsEarly() {
-		return nil
+	if early, err := s.endsEarly(); early || err != nil {
+		return err
 	}
 	for _, q := range queues {
-		at, ok, err := s.namesBeyond(q, end)
+		at, ok, err := namesIn(q, end, end+message.Offset(s.log.FileSize()))
 		if err != nil {
 			return err
 		}
@@ -70,7 +70,10 @@ func (s *Store) checkLost() error {
 // endsEarly reports whether the last file of the log is not full, and so no other
 // one came behind it. What queues name there is left of a log that was cut:
 // RocketMQ leaves old entries in place, and new ones can end right before them.
-func (s *Store) endsEarly() bool {
+// It leaves old bytes in the log, too, so that behind the last record something
+// may stand that is none. It may be a record that was damaged, if an entry names
+// that place, or a filler, if zeros follow it; then nothing is told.
+func (s *Store) endsEarly() (bool, error) {
 	all := s.log.Files().Files()
 	last := all[len(all)-1]
 	sc := s.log.Scan(message.Offset(last.Base()), message.Offset(s.log.Files().End()), commitlog.ScanOptions{
@@ -79,22 +82,43 @@ func (s *Store) endsEarly() bool {
 	defer sc.Close()
 	for sc.Next() {
 	}
-	return sc.Stop().Kind == commitlog.StopEmpty
+	stop := sc.Stop()
+	switch stop.Kind {
+	case commitlog.StopEmpty:
+		return true, nil
+	case commitlog.StopDamaged:
+	default:
+		return false, nil
+	}
+	v, err := s.log.View(stop.Offset, int32(s.log.Files().End()-int64(stop.Offset)))
+	if err != nil {
+		return false, err
+	}
+	filler := len(v.Bytes()) < message.FillerSize || allZero(v.Bytes()[message.FillerSize:])
+	v.Release()
+	if filler {
+		return false, nil
+	}
+	for _, q := range s.queues.Queues() {
+		if _, named, err := namesIn(q, stop.Offset, stop.Offset+1); err != nil || named {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
-// namesBeyond looks for an entry whose record lies in the file that would begin
-// at end. An entry that names a place further off may be damaged, and proves
-// nothing.
-func (s *Store) namesBeyond(q *consumequeue.Queue, end message.Offset) (message.QueueOffset, bool, error) {
+// namesIn looks for an entry whose record begins at lo or behind it, and before hi:
+// one that names a place further off may be damaged, and proves nothing.
+func namesIn(q *consumequeue.Queue, lo, hi message.Offset) (message.QueueOffset, bool, error) {
 	for at := q.Max() - 1; at >= q.Min(); at-- {
 		e, err := q.EntryAt(at)
 		if err != nil {
 			return 0, false, err
 		}
-		if e.Valid() && e.Offset < end {
+		if e.Valid() && e.Offset < lo {
 			break
 		}
-		if e.Valid() && e.Offset < end+message.Offset(s.log.FileSize()) {
+		if e.Valid() && e.Offset < hi {
 			return at, true, nil
 		}
 	}
