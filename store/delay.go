@@ -75,7 +75,7 @@ type delayed struct {
 	done    sync.WaitGroup
 	failed  atomic.Pointer[error] // loading did, and is tried again
 
-	// The checkpointer's own, or Close's once it has ended.
+	keeping   sync.Mutex      // guards candidate, and the order in which progresses are kept
 	candidate *delay.Progress // to be saved once the log is flushed up to its end
 	saved     atomic.Int64    // Progress.Delivered of what was saved last
 }

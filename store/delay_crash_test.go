@@ -314,6 +314,26 @@ func TestDelayPoisoned(t *testing.T) {
 	})
 }
 
+// A broker is told at once what was delivered, or it delivers that again.
+func TestExportRightAfterDelivery(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLife(t, nil) // no checkpoint comes in its time
+		put(t, l.s, delayedBy("t", 0, "level", 1))
+		put(t, l.s, delayedAt("t", 0, "time", time.Second))
+		pass(time.Second)
+		require.Len(t, in(t, l.s, "t"), 2)
+		dir := t.TempDir()
+		require.NoError(t, l.s.ExportConfig(dir))
+		levels, _, err := brokerconfig.ReadDelayOffsets(dir)
+		require.NoError(t, err)
+		require.EqualValues(t, 1, levels.Table[1])
+		c, _, err := brokerconfig.ReadTimerCheck(dir)
+		require.NoError(t, err)
+		require.EqualValues(t, 1, c.Next)
+	})
+}
+
 // What a broker is told about timers, and what Stele makes of it itself.
 func TestDelayExport(t *testing.T) {
 	t.Parallel()

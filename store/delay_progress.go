@@ -179,6 +179,8 @@ func (s *Store) keepDelayProgress() error {
 	if d == nil {
 		return nil
 	}
+	d.keeping.Lock()
+	defer d.keeping.Unlock()
 	if d.candidate == nil {
 		p := d.Progress()
 		d.candidate = &p
@@ -192,6 +194,23 @@ func (s *Store) keepDelayProgress() error {
 	p := *d.candidate
 	next := d.Progress()
 	d.candidate = &next
+	return s.setDelayProgress(d, p)
+}
+
+// keepLatestDelay takes the present progress over into the metadata, and flushes
+// the log for that.
+func (s *Store) keepLatestDelay(d *delayed) error {
+	p := d.Progress()
+	if err := s.log.WaitFlushed(context.Background(), p.End, 0); err != nil {
+		return err
+	}
+	d.keeping.Lock()
+	defer d.keeping.Unlock()
+	d.candidate = nil // an older one must not come after it
+	return s.setDelayProgress(d, p)
+}
+
+func (s *Store) setDelayProgress(d *delayed, p delay.Progress) error {
 	levels := make(map[int]message.QueueOffset, len(p.Levels))
 	for id, next := range p.Levels {
 		levels[int(id)+1] = next

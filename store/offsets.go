@@ -84,10 +84,20 @@ func mergeTopics(declared []topicmeta.Topic, queues []*consumequeue.Queue) []top
 }
 
 // ExportConfig writes topics.json, consumerOffset.json, delayOffset.json and, when
-// messages have waited for a time of their own, timercheck for a broker into dir; see topicmeta.Store.ExportDir. Topics that were never
-// declared are written with as many queues as they have: a broker does not
-// serve a topic that its file doesn't name.
+// messages have waited for a time of their own, timercheck for a broker into dir;
+// see topicmeta.Store.ExportDir. Topics that were never declared are written with
+// as many queues as they have: a broker does not serve a topic that its file
+// doesn't name, so one of which messages only wait must have been declared.
+//
+// The log is flushed first, and what was delivered until then is told. What is
+// delivered between that and Close, a broker delivers again: to exclude that, export
+// from a store that was closed in order and opened again with DelayOptions.Off.
 func (s *Store) ExportConfig(dir string) error {
+	if d := s.delayed.Load(); d != nil {
+		if err := s.keepLatestDelay(d); err != nil {
+			return s.storeError(err)
+		}
+	}
 	topics, err := s.Topics()
 	if err != nil {
 		return err
