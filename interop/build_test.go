@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -27,61 +28,73 @@ const versionEnv = "STELE_INTEROP_ROCKETMQ"
 // errMissing is what a machine lacks.
 var errMissing = errors.New("not on this machine")
 
-// program is the built program: the arguments of java up to its main class.
+// program is where the built program is: classes/ has it, lib/ RocketMQ.
 var program = sync.OnceValues(build)
 
-// javaProgram returns how to run the program, and skips the test where that is
-// not asked for or not possible.
-func javaProgram(t *testing.T) []string {
+// java is the command that runs a class of the program, or of RocketMQ itself.
+func java(dir, class string, more ...string) *exec.Cmd {
+	path := filepath.Join(dir, "lib", "*")
+	if strings.HasPrefix(class, "stele.") {
+		path = filepath.Join(dir, "classes") + ":" + path
+	}
+	args := []string{
+		// RocketMQ 5.3 unmaps files and looks at buffers by means that Java 17
+		// closes unless it is told.
+		"--add-opens", "java.base/sun.nio.ch=ALL-UNNAMED",
+		"--add-opens", "java.base/java.nio=ALL-UNNAMED",
+		"--add-opens", "java.base/jdk.internal.ref=ALL-UNNAMED",
+		// Netty says on its own account that a store's buffers were not released:
+		// they belong to threads that have ended.
+		"-Dio.netty.leakDetection.level=disabled",
+		"-Xmx256m", "-Xss512k", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData",
+		"-cp", path,
+	}
+	return exec.Command("java", append(append(args, more...), class)...)
+}
+
+// javaProgram returns where the program is, and skips the test where that is not
+// asked for or not possible.
+func javaProgram(t *testing.T) string {
 	t.Helper()
 	ask := os.Getenv(askEnv)
 	if ask == "" {
 		t.Skipf("runs RocketMQ itself, by Maven and a JDK: set %s=1", askEnv)
 	}
-	args, err := program()
+	dir, err := program()
 	if errors.Is(err, errMissing) && ask != "require" {
 		t.Skip(err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return args
+	return dir
 }
 
 // build compiles java/ into the cache of the checkout, unless it is there.
-func build() ([]string, error) {
+func build() (string, error) {
 	for _, tool := range []string{"java", "javac", "mvn"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			return nil, fmt.Errorf("the tests against RocketMQ need a JDK (11 or later) and Maven: %s is %w", tool, errMissing)
+			return "", fmt.Errorf("the tests against RocketMQ need a JDK (11 or later) and Maven: %s is %w", tool, errMissing)
 		}
 	}
 	cache, err := filepath.Abs(filepath.Join("..", ".cache", "interop"))
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	sum, err := sources("java")
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	version := os.Getenv(versionEnv)
 	dir := filepath.Join(cache, "build-"+version+sum)
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		if err := maven(cache, dir, version); err != nil {
-			return nil, err
+			return "", err
 		}
 	} else if err != nil {
-		return nil, err
+		return "", err
 	}
-	return []string{
-		// RocketMQ 5.3 unmaps files and looks at buffers by means that Java 17
-		// closes unless it is told.
-		"--add-opens", "java.base/sun.nio.ch=ALL-UNNAMED",
-		"--add-opens", "java.base/java.nio=ALL-UNNAMED",
-		"--add-opens", "java.base/jdk.internal.ref=ALL-UNNAMED",
-		"-Xmx256m", "-Xss512k", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData",
-		"-cp", filepath.Join(dir, "classes") + ":" + filepath.Join(dir, "lib", "*"),
-		"stele.interop.Main",
-	}, nil
+	return dir, nil
 }
 
 // maven builds into a directory beside dir, which appears whole or not at all.

@@ -16,7 +16,8 @@
 //
 // The program in java/ is built once, into .cache/interop of the checkout, and
 // again when it changed; Maven's own files are kept there as well. One JVM serves
-// all tests but those that end it.
+// all tests but those that end it, and those of a whole broker, which run it with
+// a name server and clients, each in a JVM of its own.
 //
 // What was found is in docs/interop.md.
 package interop

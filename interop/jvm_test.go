@@ -62,8 +62,8 @@ type jvm struct {
 
 func sharedJVM(t *testing.T) *jvm {
 	t.Helper()
-	args := javaProgram(t)
-	shared.once.Do(func() { shared.jvm, shared.err = startJVM(args) })
+	dir := javaProgram(t)
+	shared.once.Do(func() { shared.jvm, shared.err = startJVM(java(dir, "stele.interop.Main")) })
 	require.NoError(t, shared.err)
 	return shared.jvm
 }
@@ -71,15 +71,14 @@ func sharedJVM(t *testing.T) *jvm {
 // ownJVM is one that the test may end.
 func ownJVM(t *testing.T) *jvm {
 	t.Helper()
-	j, err := startJVM(javaProgram(t))
+	j, err := startJVM(java(javaProgram(t), "stele.interop.Main"))
 	require.NoError(t, err)
 	t.Cleanup(j.end)
 	return j
 }
 
-func startJVM(args []string) (*jvm, error) {
-	j := &jvm{done: make(chan struct{}), waiting: map[int64]chan []byte{}}
-	j.cmd = exec.Command("java", args...)
+func startJVM(cmd *exec.Cmd) (*jvm, error) {
+	j := &jvm{cmd: cmd, done: make(chan struct{}), waiting: map[int64]chan []byte{}}
 	j.cmd.Stderr = &j.stderr
 	in, err := j.cmd.StdinPipe()
 	if err != nil {

@@ -66,10 +66,12 @@ type maker struct {
 	now int64
 	// unit is roughly how long the longest bodies are.
 	unit int
+	// pace is how many milliseconds may pass between two messages.
+	pace int64
 }
 
 func newMaker(t testing.TB, seed uint64, l layout) *maker {
-	m := &maker{t: t, rnd: rand.New(rand.NewPCG(seed, 8)), now: firstTime, unit: 1500}
+	m := &maker{t: t, rnd: rand.New(rand.NewPCG(seed, 8)), now: firstTime, unit: 1500, pace: 2000}
 	if l.fileSize == tiny.fileSize {
 		m.unit = 300
 	}
@@ -88,12 +90,13 @@ var hosts = []string{
 	"[1050::5:600:300c:326b]:10911", "[::1]:10912", "[2001:db8::1]:1",
 }
 
+// make makes n messages. The last one goes into a queue: see TestKeysTwice.
 func (m *maker) make(n int) []spec {
 	all := make([]spec, 0, n)
-	for range n {
+	for range n - 1 {
 		all = append(all, m.one())
 	}
-	return all
+	return append(all, m.plain())
 }
 
 func (m *maker) one() spec {
@@ -120,7 +123,7 @@ func (m *maker) one() spec {
 func (m *maker) plain() spec {
 	m.n++
 	if m.rnd.IntN(3) > 0 {
-		m.now += m.rnd.Int64N(2000)
+		m.now += m.rnd.Int64N(m.pace)
 	}
 	return spec{
 		Topic: topics[m.rnd.IntN(len(topics))], QueueID: m.rnd.Int32N(3),

@@ -4,6 +4,7 @@
 package interop_test
 
 import (
+	"flag"
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
@@ -23,13 +24,16 @@ import (
 	"github.com/stelelog/stele/store"
 )
 
+// cuts is how many power cuts of each side and layout are tried.
+var cuts = flag.Uint64("interop.cuts", 8, "power cuts of each side and layout")
+
 // TestStelePowerCut lets RocketMQ recover what a power cut left of a store of
 // Stele's. All that was flushed is there, and what comes behind it is the next
 // messages, or nothing.
 func TestStelePowerCut(t *testing.T) {
 	j := sharedJVM(t)
 	t.Parallel()
-	for seed := range uint64(8) {
+	for seed := range *cuts {
 		for _, l := range []layout{tiny, sealed} {
 			t.Run(fmt.Sprintf("%s/%d", l.name, seed), func(t *testing.T) {
 				t.Parallel()
@@ -40,7 +44,7 @@ func TestStelePowerCut(t *testing.T) {
 				flushed := cutPower(t, dir, l, specs, seed)
 
 				r := j.rocket(t, dir, l)
-				v := r.view([]int64{})
+				v := r.viewFrom([]int64{}, true)
 				require.GreaterOrEqual(t, v.Max, int64(flushed), "RocketMQ gave up what was flushed")
 				more := m.make(30)
 				r.put(more)
@@ -119,13 +123,14 @@ func export(t *testing.T, disk *crashdisk.Disk, from, to string) {
 func TestRocketPowerCut(t *testing.T) {
 	j := sharedJVM(t)
 	t.Parallel()
-	for seed := range uint64(8) {
+	for seed := range *cuts {
 		for _, l := range []layout{tiny, sealed} {
 			t.Run(fmt.Sprintf("%s/%d", l.name, seed), func(t *testing.T) {
 				t.Parallel()
 				rng := rand.New(rand.NewPCG(seed, 10))
 				dir, copied := t.TempDir(), filepath.Join(t.TempDir(), "copy")
 				m := newMaker(t, 200+seed, l)
+				m.pace = 500 // all of it within what RocketMQ may not have flushed
 				specs := m.make(150)
 				r := j.rocket(t, dir, l)
 				r.put(specs)

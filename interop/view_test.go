@@ -117,7 +117,8 @@ func (r *remote) view(log []int64) *view {
 	return r.viewFrom(log, false)
 }
 
-// viewFrom is view that passes over blank entries at the start of a queue.
+// viewFrom is view that passes over blank entries: those at the start of a queue,
+// and the first one of a file of zeros, which RocketMQ takes for an entry.
 func (r *remote) viewFrom(log []int64, skipBlank bool) *view {
 	r.t.Helper()
 	v := &view{Queues: map[queueName]*queueView{}}
@@ -135,6 +136,7 @@ func (r *remote) viewFrom(log []int64, skipBlank bool) *view {
 			}
 			q = &queueView{Min: got.Min, Max: got.Max}
 			v.Queues[queueName{got.Topic, got.QueueID}] = q
+		case got.Status == "BLANK" && skipBlank:
 		case got.Status != "":
 			return fmt.Errorf("%s/%d at %d: %s", got.Topic, got.QueueID, got.At, got.Status)
 		default:
@@ -231,9 +233,12 @@ func (v *view) offsets() []int64 {
 	return all
 }
 
-// names are the names of all queues, sorted.
+// names are the names of all queues, sorted. What is left of a queue all of whose
+// messages were lost is a directory, which RocketMQ takes for a queue.
 func (v *view) names() []queueName {
-	return slices.SortedFunc(maps.Keys(v.Queues), func(a, b queueName) int {
+	queues := maps.Clone(v.Queues)
+	maps.DeleteFunc(queues, func(_ queueName, q *queueView) bool { return q.Max == 0 })
+	return slices.SortedFunc(maps.Keys(queues), func(a, b queueName) int {
 		if a.Topic != b.Topic {
 			return strings.Compare(a.Topic, b.Topic)
 		}

@@ -12,6 +12,8 @@ import java.io.FileDescriptor;
 import java.io.FileOutputStream;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
+import java.io.PrintWriter;
+import java.io.StringWriter;
 import java.nio.charset.StandardCharsets;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
@@ -84,9 +86,10 @@ public final class Main {
         try {
             reply = run(handle, id, op, request);
         } catch (Throwable e) {
-            e.printStackTrace();
+            StringWriter trace = new StringWriter();
+            e.printStackTrace(new PrintWriter(trace));
             reply = new JSONObject();
-            reply.put("error", e.toString());
+            reply.put("error", trace.toString());
         }
         reply.put("id", id);
         print(reply);
@@ -102,7 +105,7 @@ public final class Main {
     private static JSONObject run(Handle handle, long id, String op, JSONObject request) throws Exception {
         JSONObject reply = new JSONObject();
         if (op.equals("open")) {
-            handle.store = new OpenStore(request.getString("dir"), request.getJSONObject("config"));
+            handle.store = OpenStore.of(request.getString("dir"), request.getJSONObject("config"));
             reply.put("loaded", handle.store.open());
             reply.put("min", handle.store.minOffset());
             reply.put("max", handle.store.maxOffset());

@@ -59,7 +59,18 @@ final class OpenStore {
         }
     }
 
-    OpenStore(String dir, JSONObject c) throws IOException {
+    /**
+     * Makes a store, one at a time: the constructor of RocketMQ's StoreStatsService
+     * fills a TreeMap that is static and not synchronised, which comes to grief when
+     * two stores are made at once in a JVM.
+     */
+    static OpenStore of(String dir, JSONObject config) throws IOException {
+        synchronized (OpenStore.class) {
+            return new OpenStore(dir, config);
+        }
+    }
+
+    private OpenStore(String dir, JSONObject c) throws IOException {
         MessageStoreConfig config = new MessageStoreConfig();
         config.setStorePathRootDir(dir);
         config.setStorePathCommitLog(c.getString("commitLog") != null ? c.getString("commitLog")
@@ -69,6 +80,7 @@ final class OpenStore {
         config.setCleanFileForciblyEnable(false);
         config.setMaxMessageSize(256 << 10); // each thread that puts has a buffer of that
         config.setFileReservedTime(c.getIntValue("reservedHours", 72));
+        config.setSyncFlushTimeout(600_000); // it is no failure that a machine is slow
         config.setFlushDiskType(c.getString("flush"));
         config.setEnabledAppendPropCRC(c.getBooleanValue("propertyCRC"));
         config.setForceVerifyPropCRC(c.getBooleanValue("verifyPropertyCRC"));
@@ -217,20 +229,19 @@ final class OpenStore {
             GetMessageResult got = store.getMessage("interop", topic, id, at, 32, null);
             try {
                 if (got.getStatus() != GetMessageStatus.FOUND) {
-                    JSONObject reply = new JSONObject();
-                    reply.put("topic", topic);
-                    reply.put("queueId", id);
-                    reply.put("at", at);
-                    reply.put("status", got.getStatus().toString());
-                    line.accept(reply);
+                    line.accept(noMessage(topic, id, at, got.getStatus().toString()));
                     if (got.getNextBeginOffset() <= at) {
                         return;
                     }
                 }
                 for (int i = 0; i < got.getMessageCount(); i++) {
                     long offset = got.getMessageQueueOffset().get(i);
-                    JSONObject m = message(got.getMessageBufferList().get(i));
                     CqUnit unit = queue.get(offset);
+                    if (unit.getSize() == 0) { // It takes the start of a file of zeros for an entry.
+                        line.accept(noMessage(topic, id, offset, "BLANK"));
+                        continue;
+                    }
+                    JSONObject m = message(got.getMessageBufferList().get(i));
                     m.put("at", offset);
                     m.put("entryOffset", unit.getPos());
                     m.put("entrySize", unit.getSize());
@@ -242,6 +253,15 @@ final class OpenStore {
                 got.release();
             }
         }
+    }
+
+    private static JSONObject noMessage(String topic, int queue, long at, String status) {
+        JSONObject line = new JSONObject();
+        line.put("topic", topic);
+        line.put("queueId", queue);
+        line.put("at", at);
+        line.put("status", status);
+        return line;
     }
 
     /** What RocketMQ's decoder, the client's, makes of a record. */
