@@ -20,6 +20,9 @@ type layout struct {
 	fileSize, queueFileSize int64
 	slots, entries          int
 	crc, sync, pool         bool
+	// still is the time for Stele when a message says nothing else, in milliseconds;
+	// 0 is the present.
+	still int64
 }
 
 // tiny has files that roll every few messages.
@@ -48,12 +51,19 @@ func (l layout) rocket() map[string]any {
 	}
 }
 
-// clock is a clock that a test sets.
-type clock struct{ ms atomic.Int64 }
+// clock is a clock that a test sets. Otherwise it shows the present, or stands
+// still.
+type clock struct {
+	ms    atomic.Int64
+	still int64
+}
 
 func (c *clock) now() time.Time {
 	if ms := c.ms.Load(); ms != 0 {
 		return time.UnixMilli(ms)
+	}
+	if c.still != 0 {
+		return time.UnixMilli(c.still)
 	}
 	return time.Now()
 }
@@ -90,7 +100,7 @@ type local struct {
 // open opens a directory with Stele.
 func open(t testing.TB, dir string, l layout) *local {
 	t.Helper()
-	c := &clock{}
+	c := &clock{still: l.still}
 	s, err := store.Open(dir, l.stele(c))
 	require.NoError(t, err)
 	o := &local{Store: s, t: t, clock: c}
