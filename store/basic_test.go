@@ -255,6 +255,44 @@ func TestBatchOutlivesClose(t *testing.T) {
 	}
 }
 
+// What was read from a batch is gone with it, also when the loop ended early, and
+// Release once more takes nothing from the batch that has its memory. No other
+// test runs beside it, which could have that memory.
+func TestReleasedMessages(t *testing.T) {
+	s := openStore(t, crashdisk.New())
+	appendMany(t, s, 50, 0)
+	fetch := func(from message.QueueOffset) (*store.Batch, []*message.Message) {
+		b, err := s.Fetch(context.Background(), "orders", 0, from, store.Limit{Messages: 20})
+		require.NoError(t, err)
+		var got []*message.Message
+		for m, err := range b.All() {
+			require.NoError(t, err)
+			if got = append(got, m); len(got) == 18 {
+				break
+			}
+		}
+		for i, m := range got {
+			require.Equal(t, fmt.Sprintf("0/%d", int(from)+i), string(m.Body))
+		}
+		return b, got
+	}
+	first, old := fetch(0)
+	first.Release()
+	for _, m := range old {
+		require.Equal(t, message.Message{}, *m)
+	}
+	for range 10 {
+		second, got := fetch(25)
+		first.Release()
+		third, _ := fetch(0)
+		for i, m := range got {
+			require.Equal(t, fmt.Sprintf("0/%d", 25+i), string(m.Body))
+		}
+		third.Release()
+		second.Release()
+	}
+}
+
 func TestFetchLimits(t *testing.T) {
 	t.Parallel()
 	s := openStore(t, crashdisk.New())

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/consumequeue"
@@ -29,14 +30,46 @@ type Batch struct {
 
 	store   *Store
 	queue   *consumequeue.Queue
-	records []record
-	memory  *[]record // where records lies, unless it has outgrown that
+	records []record // in room, like what All decodes
 	bytes   int
 	full    bool
 	sieve   sieve
 	views   []mappedfile.View
 	oneView [1]mappedfile.View // views' first element: most batches lie in one file
-	decoded []message.Message
+	room    atomic.Pointer[room]
+}
+
+// room is the memory of a batch that the next one has after Release. The Batch
+// itself is not used again: Release may be called twice.
+type room struct {
+	records []record
+	decoded []message.Message // those behind its length are zero
+}
+
+// maxRoom is how many messages a room may hold that is kept: 1.3 MiB. One for
+// each CPU is kept, until two collections of garbage have found it idle.
+const maxRoom = 4096
+
+var rooms = sync.Pool{New: func() any { return new(room) }}
+
+// free empties the room: it must refer to no mapping, since something else may
+// be at its address tomorrow, and who reads a message after Release shall find
+// nothing and not another message.
+func (r *room) free(records []record) {
+	clear(records)
+	clear(r.decoded)
+	r.records, r.decoded = records[:0], r.decoded[:0]
+	if cap(r.records) <= maxRoom && cap(r.decoded) <= maxRoom {
+		rooms.Put(r)
+	}
+}
+
+// decodeInto returns memory for n messages that stays where it is until Release.
+func (r *room) decodeInto(n int) []message.Message {
+	if len(r.decoded) < n {
+		r.decoded = slices.Grow(r.decoded[:0], n)[:n]
+	}
+	return r.decoded
 }
 
 // record is one message of a batch, encoded.
@@ -47,22 +80,15 @@ type record struct {
 	err    error // why there is no data
 }
 
-// spareRecords are *[]record, empty ones, which the next batch takes over. To
-// allocate them anew for each costs a consumer a tenth of its processor time.
-var spareRecords sync.Pool
-
 func newBatch(s *Store, q *consumequeue.Queue, from message.QueueOffset, limit Limit) *Batch {
 	b := &Batch{
 		Topic: q.Topic(), QueueID: q.ID(), From: from, Next: from, Min: q.Min(), Max: q.Max(), store: s, queue: q,
 	}
 	b.views = b.oneView[:0]
-	if b.memory, _ = spareRecords.Get().(*[]record); b.memory == nil {
-		b.memory = new([]record)
-	}
-	b.records = *b.memory
-	if n := min(int64(limit.Messages), int64(b.Max-from)); n > 0 {
-		b.records = slices.Grow(b.records, int(n))
-	}
+	// There may be more than Max by the time that they are read.
+	r := rooms.Get().(*room)
+	b.records = slices.Grow(r.records, int(max(0, min(int64(limit.Messages), int64(b.Max-from)))))
+	b.room.Store(r)
 	return b
 }
 
@@ -72,9 +98,10 @@ func (b *Batch) Len() int { return len(b.records) }
 // Bytes is the length of the records together.
 func (b *Batch) Bytes() int { return b.bytes }
 
-// All decodes the messages one by one, in order. Body and properties of each
-// are views: valid until Release, not to be written; message.Message.Clone
-// makes a copy that lasts. A message that is damaged comes as a
+// All decodes the messages, in order. Each is valid until Release, itself as well
+// as its Body and Properties, which are views and not to be written;
+// message.Message.Clone makes a copy that lasts. The memory of a released one is
+// used again. A message that is damaged comes as a
 // *commitlog.CorruptError, one whose entry in the queue is damaged and whose
 // record can't be found as a *consumequeue.EntryError, one whose page the disk can't deliver as a
 // *mappedfile.FaultError, and the iteration goes on behind it. Each byte was
@@ -82,23 +109,47 @@ func (b *Batch) Bytes() int { return b.bytes }
 // works on it in a mappedfile.Guard.
 func (b *Batch) All() iter.Seq2[*message.Message, error] {
 	return func(yield func(*message.Message, error) bool) {
-		if b.decoded == nil && len(b.records) > 0 {
-			b.decoded = make([]message.Message, len(b.records))
+		if len(b.records) == 0 {
+			return
 		}
+		decoded := b.room.Load().decodeInto(len(b.records))
 		dec := message.Decoder{Check: message.CheckIntact}
-		for i := range b.records {
-			m := &b.decoded[i]
-			// A topic that is there already is compared and kept, not made anew.
-			m.Topic = b.Topic
-			err := mappedfile.Guard(func() error { return b.decode(&dec, i, m) })
-			if err != nil {
-				m = nil
+		for i := 0; i < len(b.records); {
+			n, err := b.decodeRun(&dec, i, decoded)
+			for range n {
+				if !yield(&decoded[i], nil) {
+					return
+				}
+				i++
 			}
-			if !yield(m, err) {
-				return
+			if err != nil {
+				if !yield(nil, err) {
+					return
+				}
+				i++
 			}
 		}
 	}
+}
+
+// decodeAhead is how many messages All decodes before it yields the first of
+// them: they share a mappedfile.Guard, and few are decoded for nothing when the
+// loop ends early.
+const decodeAhead = 16
+
+// decodeRun decodes a run of messages from record i on. It returns how many were
+// decoded; the error is that of the one behind them.
+func (b *Batch) decodeRun(dec *message.Decoder, i int, decoded []message.Message) (n int, err error) {
+	defer mappedfile.Disarm(mappedfile.Arm(), &err)
+	for ; n < decodeAhead && i+n < len(b.records); n++ {
+		m := &decoded[i+n]
+		// A topic that is there already is compared and kept, not made anew.
+		m.Topic = b.Topic
+		if err := b.decode(dec, i+n, m); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
 }
 
 // decode reads record i and makes sure that it is the one that the queue means.
@@ -162,16 +213,15 @@ func (b *Batch) Records() iter.Seq[message.Record] {
 	}
 }
 
-// Release gives the views back. It may be called more than once; b must not be
-// read after it.
+// Release gives the views back, and the memory of the messages. It may be called
+// more than once; b, and what came from it, must not be read after it.
 func (b *Batch) Release() {
 	for i := range b.views {
 		b.views[i].Release()
 	}
-	if b.memory != nil {
-		clear(b.records)
-		*b.memory = b.records[:0]
-		spareRecords.Put(b.memory)
+	records := b.records
+	b.views, b.records = nil, nil
+	if r := b.room.Swap(nil); r != nil {
+		r.free(records)
 	}
-	b.views, b.records, b.decoded, b.memory = nil, nil, nil, nil
 }
