@@ -197,6 +197,8 @@ func TestOpenOnFullDisk(t *testing.T) {
 		if err == nil {
 			_, err = s.Append(context.Background(), msg("t", 0, "x"))
 			d.ClearFaults()
+			// The dispatcher may have met the full disk, and tries again in a while.
+			require.NoError(t, s.WaitDispatched(context.Background(), s.Stats().Appended))
 			require.NoError(t, s.Close())
 		}
 		if after < 3 {
