@@ -50,7 +50,7 @@ type room struct {
 // each CPU is kept, until two collections of garbage have found it idle.
 const maxRoom = 4096
 
-var rooms = sync.Pool{New: func() any { return new(room) }}
+var rooms sync.Pool // *room
 
 // free empties the room: it must refer to no mapping, since something else may
 // be at its address tomorrow, and who reads a message after Release shall find
@@ -86,7 +86,10 @@ func newBatch(s *Store, q *consumequeue.Queue, from message.QueueOffset, limit L
 	}
 	b.views = b.oneView[:0]
 	// There may be more than Max by the time that they are read.
-	r := rooms.Get().(*room)
+	r, ok := rooms.Get().(*room)
+	if !ok {
+		r = new(room)
+	}
 	b.records = slices.Grow(r.records, int(max(0, min(int64(limit.Messages), int64(b.Max-from)))))
 	b.room.Store(r)
 	return b
