@@ -29,8 +29,12 @@ const (
 	checkOnce   = 1 << 2
 )
 
-// maxInterned bounds the topics that a Decoder remembers.
-const maxInterned = 4096
+// maxInterned bounds the topics that a Decoder remembers, fewRecent those that it
+// finds without a hash over all of the name. That is a power of two.
+const (
+	maxInterned = 4096
+	fewRecent   = 32
+)
 
 // Decoder reads records. The zero value is usable. It remembers topic names, so that a
 // topic is allocated once and not for every message; therefore it is not safe for
@@ -38,6 +42,7 @@ const maxInterned = 4096
 type Decoder struct {
 	Check  Check
 	topics map[string]string
+	recent [fewRecent]string
 }
 
 // Decode reads the record at the start of b, which may go on behind it, into m. Every
@@ -155,13 +160,20 @@ func (d *Decoder) decodeRest(r []byte, at int, m *Message) error {
 		return lengthError("TOPICLEN", at, room, n)
 	}
 	topic := r[at+topicField : at+topicField+n]
-	// m often holds the topic already: a queue has one, and so have runs of a log. What m
-	// holds may come from a caller, so it is no proof that the topic is a possible one.
-	if m.Topic != string(topic) || !fitsDirectory(topic) {
+	recent := &d.recent[spread(topic)]
+	switch {
+	case n > 0 && *recent == string(topic):
+		m.Topic = *recent
+	// What m holds may come from a caller, so it is no proof that the topic is a possible
+	// one.
+	case m.Topic == string(topic) && fitsDirectory(topic):
+		*recent = m.Topic
+	default:
 		var ok bool
 		if m.Topic, ok = d.intern(topic); !ok {
 			return &DecodeError{Kind: ErrTopic, Field: "TOPIC", At: at + topicField, Want: MaxRetryTopicLen, Got: int64(n)}
 		}
+		*recent = m.Topic
 	}
 	at, room = at+topicField+n, room-n
 
@@ -224,6 +236,16 @@ func (d *Decoder) intern(topic []byte) (string, bool) {
 	s := string(topic)
 	d.topics[s] = s
 	return s, true
+}
+
+// spread gives names that differ in length or in their last or middle byte places that
+// differ, most of the time.
+func spread(topic []byte) int {
+	n := len(topic)
+	if n == 0 {
+		return 0
+	}
+	return (n + 5*int(topic[n-1]) + 3*int(topic[n/2])) & (fewRecent - 1)
 }
 
 func slice(r []byte, at, n int) []byte {

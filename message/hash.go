@@ -10,6 +10,10 @@ import "unicode/utf8"
 // groups them.
 func HashString(s string) int32 {
 	var h int32
+	for len(s) >= 4 && s[0]|s[1]|s[2]|s[3] < utf8.RuneSelf { // as in HashOn
+		h = 31*31*31*31*h + 31*31*31*int32(s[0]) + 31*31*int32(s[1]) + 31*int32(s[2]) + int32(s[3])
+		s = s[4:]
+	}
 	for i := range len(s) {
 		if s[i] >= utf8.RuneSelf {
 			return hashUTF8(h, []byte(s[i:]))

@@ -5,7 +5,6 @@ package message
 
 import (
 	"encoding/binary"
-	"hash/crc32"
 	"net/netip"
 )
 
@@ -63,9 +62,6 @@ const (
 	crcDigits = 10
 	crcStart  = PropertyCRC32 + "\x01" // what the property CRC begins with
 )
-
-// checksum is the CRC of the format: CRC-32 (IEEE) without its sign bit.
-func checksum(b []byte) uint32 { return crc32.ChecksumIEEE(b) & crcMask }
 
 // hostLen returns how many bytes a host takes: bit is BornHostV6 or StoreHostV6.
 func hostLen(f, bit SysFlag) int {

@@ -81,11 +81,37 @@ func (p *Properties) Lookup(name string) (value []byte, ok bool) {
 	for rest := p.block; len(rest) > 0; {
 		var s []byte
 		s, rest = cutSegment(rest)
-		if len(s) > len(name)+1 && s[len(name)] == nameEnd && string(s[:len(name)]) == name {
-			value, ok = s[len(name)+1:], true
+		if v, is := valueOf(s, name); is {
+			value, ok = v, true
 		}
 	}
 	return value, ok
+}
+
+// Indexed returns the values of TAGS, UNIQ_KEY and KEYS, by which messages are found, each
+// nil when it is not there: three Lookups in one pass, and on the same terms.
+func (p *Properties) Indexed() (tags, uniq, keys []byte) {
+	for rest := p.block; len(rest) > 0; {
+		var s []byte
+		if s, rest = cutSegment(rest); len(s) == 0 {
+			continue
+		}
+		switch s[0] {
+		case PropertyTags[0]:
+			if v, ok := valueOf(s, PropertyTags); ok {
+				tags = v
+			}
+		case PropertyKeys[0]:
+			if v, ok := valueOf(s, PropertyKeys); ok {
+				keys = v
+			}
+		case PropertyUniqKey[0]:
+			if v, ok := valueOf(s, PropertyUniqKey); ok {
+				uniq = v
+			}
+		}
+	}
+	return tags, uniq, keys
 }
 
 // Set gives name a value: in the place of the first pair of that name, or at the end. A
@@ -225,6 +251,14 @@ func cutSegment(block []byte) (segment, rest []byte) {
 		return block, nil
 	}
 	return block[:i], block[i+1:]
+}
+
+// valueOf returns the value of a segment that is a pair of that name.
+func valueOf(segment []byte, name string) (value []byte, ok bool) {
+	if len(segment) > len(name)+1 && segment[len(name)] == nameEnd && string(segment[:len(name)]) == name {
+		return segment[len(name)+1:], true
+	}
+	return nil, false
 }
 
 // cutPair splits a segment at its first 0x01; ok is false when a side is empty.

@@ -6,6 +6,7 @@ package message
 import (
 	"encoding/json"
 	"maps"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -50,6 +51,31 @@ func TestPropertiesDecodeRules(t *testing.T) {
 			require.Equal(t, len(c.block), p.Len())
 			require.NoError(t, p.Err())
 		})
+	}
+}
+
+// TestPropertiesIndexed compares Indexed with three lookups, in blocks that are put
+// together from all that is a pair, or nearly one.
+func TestPropertiesIndexed(t *testing.T) {
+	t.Parallel()
+	parts := []string{
+		"TAGS\x01a\x02", "TAGS\x01b\x02", "TAGS\x01\x02", "TAGS\x02", "TAG\x01c\x02", "TAGSX\x01d\x02",
+		"KEYS\x01k1 k2\x02", "KEYS\x01k3\x02", "K\x01x\x02", "UNIQ_KEY\x01u\x02", "UNIQ_KEY\x01v\x02", "UNIQ\x01w\x02",
+		"\x02", "\x01\x02", "OTHER\x01TAGS\x01e\x02", "KEYS\x01open", "TAGS\x01\x01\x02",
+	}
+	rng := rand.New(rand.NewPCG(3, 5))
+	for range 20_000 {
+		var block []byte
+		for range rng.IntN(6) {
+			block = append(block, parts[rng.IntN(len(parts))]...)
+		}
+		p := PropertiesFromEncoded(block)
+		tags, uniq, keys := p.Indexed()
+		for name, got := range map[string][]byte{PropertyTags: tags, PropertyUniqKey: uniq, PropertyKeys: keys} {
+			want, ok := p.Lookup(name)
+			require.Equal(t, ok, got != nil, "%s in %q", name, block)
+			require.Equal(t, string(want), string(got), "%s in %q", name, block)
+		}
 	}
 }
 
