@@ -5,6 +5,7 @@ package commitlog
 
 import (
 	"bytes"
+	"math"
 
 	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
@@ -21,10 +22,35 @@ const magicAt = 4
 // a hole that is read costs a page of memory.
 const searchStep = 1 << 20
 
-// resync looks for the next intact record behind pos: in the rest of the file,
-// then in each later one. It returns pos when there is none.
+// Seek moves to the first intact record at or behind the place where the scan
+// stands, checksums and all, however old it is, and reports whether one begins
+// before the end of the scan. It is for who begins in the middle of the log: what
+// looks like a record may be what the body of one holds.
+func (s *Scanner) Seek() (found bool, err error) {
+	err = mappedfile.Guard(func() error {
+		s.time = math.MinInt64
+		at, err := s.find(s.pos)
+		if found = err == nil && at >= 0; found {
+			s.pos = at
+		}
+		return err
+	})
+	return found, err
+}
+
+// resync looks for the next intact record behind pos. It returns pos when there is
+// none.
 func (s *Scanner) resync() (int64, error) {
-	from := s.pos + 1
+	at, err := s.find(s.pos + 1)
+	if err != nil {
+		return 0, err
+	}
+	return max(at, s.pos), nil
+}
+
+// find looks for an intact record from an offset on: in the rest of the file, then
+// in each later one. It returns -1 when there is none.
+func (s *Scanner) find(from int64) (int64, error) {
 	for from < s.to {
 		f := s.log.files.Next(from)
 		if f == nil {
@@ -41,7 +67,7 @@ func (s *Scanner) resync() (int64, error) {
 		}
 		from = f.End()
 	}
-	return s.pos, nil
+	return -1, nil
 }
 
 // search returns the position of the first intact record that begins in
@@ -51,7 +77,12 @@ func (s *Scanner) search(v mappedfile.View, from, to int64) int64 {
 	f, data := v.File(), v.Bytes()
 	base := f.Base()
 	at := from
-	for {
+	for n := 0; ; n++ {
+		if n == 1 { // nothing is near
+			if to = min(to, base+f.HoleAt(at-base, searchStep)); at >= to {
+				return -1
+			}
+		}
 		// The first bytes of a record's size are zeros, and may lie in the hole
 		// before the data.
 		at = max(at, base+f.NextData(at-base)-magicAt)

@@ -117,6 +117,25 @@ func (s *Scanner) Next() (more bool) {
 	return more
 }
 
+// Each calls do for each item that Next would come upon, until the scan ends. All of
+// it is one guard against faults in mapped memory, where Next takes one for each
+// item: so do may touch the item's bytes, and must not hold what a fault would leave
+// locked.
+func (s *Scanner) Each(do func(*ScanItem)) {
+	if s.stop.Kind != 0 {
+		return
+	}
+	err := mappedfile.Guard(func() error {
+		for s.next() {
+			do(&s.item)
+		}
+		return nil
+	})
+	if err != nil {
+		s.end(StopError, err)
+	}
+}
+
 func (s *Scanner) next() bool {
 	for {
 		if s.pos >= s.to {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"sort"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -261,6 +262,19 @@ func (f *File) NextData(pos int64) int64 {
 		return min(max(d.NextData(pos), pos), f.size)
 	}
 	return pos
+}
+
+// HoleAt returns the first of the positions from, from+step, from+2·step, … behind
+// which NextData knows of nothing to the end of the file, or Size when there is none.
+//
+// Ask it before that part of the file is read: what the kernel reads ahead of a hole
+// is in memory, and counts as data from then on. Who asks NextData as he goes reads
+// all of a file that was reserved ahead of need, and fills as much memory with zeros.
+// The caller must hold a reference.
+func (f *File) HoleAt(from, step int64) int64 {
+	n := max(f.size-from+step-1, 0) / step
+	k := sort.Search(int(n), func(k int) bool { return f.NextData(from+step*int64(k)) >= f.size })
+	return min(from+step*int64(k), f.size)
 }
 
 // Descriptor returns the open file for system calls that send from one, or nil

@@ -183,6 +183,11 @@ func TestNextData(t *testing.T) {
 					require.GreaterOrEqual(t, got, tc.pos)
 					require.LessOrEqual(t, got, tc.data)
 				}
+				hole := f.HoleAt(0, 3*page)
+				require.Greater(t, hole, int64(200*page+10), "never before what was written")
+				require.True(t, hole == size || hole%(3*page) == 0, "%d", hole)
+				require.Equal(t, min(max(hole, 250*page), size), f.HoleAt(250*page, 6*page))
+				require.Equal(t, int64(size), f.HoleAt(size, page))
 			}
 			require.NoError(t, q.Close())
 		}
