@@ -20,6 +20,13 @@ var ownLevels, _ = message.ParseDelayLevels(message.DefaultDelayLevels)
 // tags, or in DelayTopic the time of delivery in milliseconds, by the levels that
 // are given, RocketMQ's own for nil. A level above the last one counts as that.
 func EntryOf(m *message.Message, levels message.DelayLevels) Entry {
+	tags, _ := m.Properties.Lookup(message.PropertyTags)
+	return EntryWith(m, tags, levels)
+}
+
+// EntryWith is EntryOf for who has the value of the message's TAGS at hand, nil for
+// none.
+func EntryWith(m *message.Message, tags []byte, levels message.DelayLevels) Entry {
 	e := Entry{Offset: m.PhysicalOffset, Size: m.Size}
 	if m.Topic == DelayTopic {
 		if levels == nil {
@@ -30,9 +37,7 @@ func EntryOf(m *message.Message, levels message.DelayLevels) Entry {
 			return e
 		}
 	}
-	if tags, ok := m.Properties.Lookup(message.PropertyTags); ok {
-		e.TagsCode = message.TagsCode(tags)
-	}
+	e.TagsCode = message.TagsCode(tags)
 	return e
 }
 

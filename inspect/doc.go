@@ -32,7 +32,9 @@
 // record is looked up in its queue, and each queue counts how many of its
 // entries were found right that way. Only a queue where the count does not come
 // out is gone through entry by entry. Entries of the key index stand in the order
-// of their records, so they are met side by side.
+// of their records, so they are met side by side. The log is read in strips, ahead
+// and in several goroutines, which end before Verify does; what was read is compared
+// in order by the caller's.
 //
 // # A directory that is being written
 //

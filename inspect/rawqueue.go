@@ -9,6 +9,7 @@ import (
 
 	"github.com/stelelog/stele/consumequeue"
 	"github.com/stelelog/stele/mappedfile"
+	"github.com/stelelog/stele/message"
 )
 
 type queueKey struct {
@@ -57,15 +58,22 @@ func (q *rawQueue) findEnd() (last consumequeue.Entry, err error) {
 		b := view.Bytes()
 		for pos := f.NextData(0); pos < f.Size(); {
 			at := pos / consumequeue.EntrySize * consumequeue.EntrySize
-			stop := min(at+scanStep, f.Size())
-			for ; at+consumequeue.EntrySize <= stop; at += consumequeue.EntrySize {
-				e := consumequeue.DecodeEntry(b[at:])
+			n := (min(at+scanStep, f.Size()) - at) / consumequeue.EntrySize
+			some := b[at : at+n*consumequeue.EntrySize]
+			at += n * consumequeue.EntrySize
+			for found := false; len(some) > 0; {
+				k := len(some) - consumequeue.EntrySize
+				e := consumequeue.DecodeEntry(some[k:])
+				some = some[:k]
 				if e == (consumequeue.Entry{}) {
 					continue
 				}
-				end = at + consumequeue.EntrySize
+				if !found {
+					found, end = true, at-n*consumequeue.EntrySize+int64(k)+consumequeue.EntrySize
+				}
 				if e.Valid() {
 					last = e
+					break
 				}
 			}
 			pos = f.NextData(max(at, pos+1))
@@ -85,6 +93,28 @@ func (q *rawQueue) findEnd() (last consumequeue.Entry, err error) {
 // scanStep is how much of a queue file is looked at before the file system is
 // asked where the next data is; a multiple of the size of an entry.
 const scanStep = 4096 * consumequeue.EntrySize
+
+// peek returns one entry of the file that was looked at last, and false where that
+// does not hold it.
+func (q *rawQueue) peek(at int64) (e consumequeue.Entry, there bool) {
+	f := q.page.File()
+	if f == nil {
+		return e, false
+	}
+	b := q.page.Bytes()
+	rel := at*consumequeue.EntrySize - f.Base()
+	if rel < 0 || rel > int64(len(b))-consumequeue.EntrySize {
+		return e, false
+	}
+	return consumequeue.DecodeEntry(b[rel:]), true
+}
+
+// found counts an entry that is right, unless it came since the queue was listed.
+func (q *rawQueue) found(at message.QueueOffset) {
+	if int64(at) < q.end {
+		q.matched++
+	}
+}
 
 // entry returns one entry, and false where no file holds it.
 func (q *rawQueue) entry(at int64) (consumequeue.Entry, bool, error) {

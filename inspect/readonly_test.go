@@ -6,6 +6,7 @@ package inspect_test
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -21,6 +22,7 @@ import (
 	"github.com/stelelog/stele/inspect"
 	"github.com/stelelog/stele/keyindex"
 	"github.com/stelelog/stele/message"
+	"github.com/stelelog/stele/warmup"
 )
 
 // useAll calls everything that reads a store.
@@ -203,4 +205,48 @@ func assertNoError(t *testing.T, err error) bool {
 		t.Error(err)
 	}
 	return err == nil
+}
+
+// TestReadsNoHole: of a file that was reserved ahead of need little is read behind
+// the last record, and so it takes little memory.
+func TestReadsNoHole(t *testing.T) {
+	t.Parallel()
+	const size = 128 << 20
+	for name, read := range map[string]func(t *testing.T, d *inspect.Dir){
+		"Verify": func(t *testing.T, d *inspect.Dir) {
+			_, err := d.Verify(context.Background(), func(*inspect.Finding) error { return nil })
+			require.NoError(t, err)
+		},
+		"Messages": func(t *testing.T, d *inspect.Dir) {
+			msgs, errs := collect(t, d, inspect.Filter{})
+			require.Empty(t, errs)
+			require.Len(t, msgs, 10)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			w := newWriter(t, dir, size)
+			for range 10 {
+				_, err := w.append(&message.Message{Topic: "t", Body: []byte("body")})
+				require.NoError(t, err)
+			}
+			require.NoError(t, w.log.Close())
+			inMemory := func() int64 {
+				f, err := os.Open(logFile(dir, 0))
+				require.NoError(t, err)
+				b, err := unix.Mmap(int(f.Fd()), 0, size, unix.PROT_READ, unix.MAP_SHARED)
+				require.NoError(t, err)
+				require.NoError(t, f.Close())
+				n, err := warmup.Resident(b)
+				require.NoError(t, errors.Join(err, unix.Munmap(b)))
+				return n
+			}
+			if n := inMemory(); n > size/4 {
+				t.Skipf("%d bytes of the file are in memory before", n)
+			}
+			read(t, open(t, dir))
+			require.Less(t, inMemory(), int64(size/2))
+		})
+	}
 }

@@ -37,14 +37,19 @@ type Verified struct {
 //
 // It writes nothing, takes no lock, and works beside an owner that appends:
 // what is not in its queue yet is a Note then. Memory does not grow with the
-// log, but with the number of queues and of damaged places.
+// log, but with the number of queues and of damaged places. It reads in several
+// goroutines, at most eight; report and Options.Progress are called on the caller's.
 //
 // The error is the first one of report, that of ctx, ErrUnreadable, or what the
 // file system said; what report got until then stands.
 func (d *Dir) Verify(ctx context.Context, report func(*Finding) error) (Verified, error) {
-	v := &verifier{d: d, ctx: ctx, report: report, queues: map[queueKey]*rawQueue{}}
+	v := newVerifier(ctx, d, report)
 	err := v.run()
 	return v.sum, err
+}
+
+func newVerifier(ctx context.Context, d *Dir, report func(*Finding) error) *verifier {
+	return &verifier{d: d, ctx: ctx, report: report, queues: map[queueKey]*rawQueue{}, strip: stripSize}
 }
 
 // verifier is one run of Verify.
@@ -61,9 +66,11 @@ type verifier struct {
 	times      *timeCheck             // nil without a time index
 	queues     map[queueKey]*rawQueue
 	order      []*rawQueue // sorted by topic and id
+	recent     [recentQueues]*rawQueue
 	known      message.Offset
 	log        *commitlog.Log
 	records    *reader
+	strip      int64 // how much of the log is read at a time
 
 	damage   []stretch // of the log, in order
 	last     message.Message
@@ -177,48 +184,6 @@ func (v *verifier) smallFiles() error {
 	return nil
 }
 
-// readLog scans the log and looks up each record in its queue.
-func (v *verifier) readLog() error {
-	for rec, err := range v.d.Messages(v.ctx, Filter{}) {
-		if err != nil {
-			f, ok := findingOf(err)
-			if !ok {
-				return err
-			}
-			v.remember(err)
-			if v.times != nil {
-				v.times.check.Damaged()
-			}
-			if err := v.finding(&f); err != nil {
-				return err
-			}
-			continue
-		}
-		v.sum.Records++
-		v.sum.Bytes += int64(rec.Size)
-		v.clock(rec.Message)
-		if err := v.record(rec.Message); err != nil {
-			return err
-		}
-		if v.keys != nil {
-			if err := v.keys.record(rec.Message); err != nil {
-				return err
-			}
-		}
-		if v.times != nil {
-			if err := v.times.record(rec.Message); err != nil {
-				return err
-			}
-		}
-	}
-	for _, q := range v.order {
-		if err := v.endRun(q); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // remember keeps where the log is damaged.
 func (v *verifier) remember(err error) {
 	var damage *DamageError
@@ -239,13 +204,13 @@ func (v *verifier) damaged(off message.Offset) bool {
 }
 
 // clock notes records that are older than the one before.
-func (v *verifier) clock(m *message.Message) {
-	if back := v.last.StoreTimestamp - m.StoreTimestamp; back > 0 {
+func (v *verifier) clock(r *sighting) {
+	if back := v.last.StoreTimestamp - r.stored; back > 0 {
 		if v.backward++; back > v.worst {
-			v.worst, v.worstAt = back, m.PhysicalOffset
+			v.worst, v.worstAt = back, r.offset
 		}
 	}
-	v.last.StoreTimestamp, v.last.PhysicalOffset, v.last.Size = m.StoreTimestamp, m.PhysicalOffset, m.Size
+	v.last.StoreTimestamp, v.last.PhysicalOffset, v.last.Size = r.stored, r.offset, r.size
 }
 
 // conclude reports what is known only at the end.

@@ -35,7 +35,8 @@ type keyCheck struct {
 	used    int32   // how many chains that are
 	own     verdict // on the entry at hand
 
-	hashes  []int32 // of the keys of a record
+	hashes  []int32 // of the keys of the record at hand, borrowed
+	fetched int32   // nothing, but the compiler must not know
 	last    message.Offset
 	missing keyRun
 	tail    keyRun
@@ -136,11 +137,57 @@ func (x *keyCheck) fill(s *keyFile) error {
 	return unreadable(err)
 }
 
-// record looks the keys of a record up.
-func (x *keyCheck) record(m *message.Message) error {
-	x.hashes = keyindex.AppendHashes(x.hashes[:0], m)
+// fetch reads what is known of the slots of some hashes. The reads depend on
+// nothing, so the processor waits for many at a time, where chain would wait for
+// each.
+func (x *keyCheck) fetch(hashes []int32) {
+	if len(x.heads) == 0 {
+		return
+	}
+	n := uint32(len(x.heads))
+	for _, h := range hashes {
+		x.fetched += x.heads[uint32(h)%n]
+	}
+}
+
+// follow goes over the entries at hand while they are those of a record, by all that
+// take looks at, and returns how many of its keys that were.
+func (x *keyCheck) follow(r *sighting, hashes []int32) (n int) {
+	if x.cur >= len(x.files) || x.own != notAsked {
+		return 0
+	}
+	s := x.files[x.cur]
+	seconds := keyindex.Seconds(s.begin, r.stored)
+	for n < len(hashes) {
+		i := x.k - x.chunkAt
+		if x.k == 1 || x.k == s.n || i >= len(x.chunk) {
+			break // take has more to say of the first and the last one
+		}
+		e, hash := &x.chunk[i], hashes[n]
+		if e.Offset != r.offset || e.Hash != hash || e.Seconds != seconds && r.stored > 0 {
+			break
+		}
+		head := &x.heads[uint32(hash)%uint32(len(x.heads))]
+		if e.Prev != *head {
+			break
+		}
+		if *head == 0 {
+			x.used++
+		}
+		*head = int32(x.k)
+		x.last = max(x.last, r.offset)
+		x.k++
+		n++
+	}
+	return n
+}
+
+// record looks the keys of a record up from the one of number i on. It is given the
+// hashes of all of them.
+func (x *keyCheck) record(m *message.Message, hashes []int32, i int) error {
+	x.hashes = hashes
 	lacking := 0
-	for i := 0; i < len(x.hashes); {
+	for i < len(x.hashes) {
 		e, ok, err := x.peek()
 		if err != nil {
 			return err

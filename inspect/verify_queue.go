@@ -91,12 +91,55 @@ func (v *verifier) closeQueues() {
 	}
 }
 
-// record looks a record up in its queue.
-func (v *verifier) record(m *message.Message) error {
+// recentQueues is how many queues are found without a hash over the name of their
+// topic; a power of two.
+const recentQueues = 256
+
+// queueOf returns a queue, nil for one that has no directory.
+func (v *verifier) queueOf(topic string, id int32) *rawQueue {
+	n := len(topic)
+	if n == 0 {
+		return nil
+	}
+	at := &v.recent[(n+5*int(topic[n-1])+3*int(topic[n/2])+31*int(id))&(recentQueues-1)]
+	if q := *at; q != nil && q.id == id && q.topic == topic {
+		return q
+	}
+	q := v.queues[queueKey{topic, id}]
+	if q != nil {
+		*at = q
+	}
+	return q
+}
+
+// findEntries notes of which records the entries are as they should be, where
+// that takes no more than a look into the files that are open. A fault, too, is
+// left to record.
+func (v *verifier) findEntries(seen []sighting) {
+	_ = guard(func() error {
+		for i := range seen {
+			r := &seen[i]
+			if r.sysFlag&message.InnerBatch != 0 {
+				continue
+			}
+			q := v.queueOf(r.topic, r.queueID)
+			if q == nil {
+				continue
+			}
+			if e, there := q.peek(int64(r.queueOffset)); there && e.TagsCode == r.tags && e.Offset == r.offset && e.Size == r.size {
+				r.queue = q
+			}
+		}
+		return nil
+	})
+}
+
+// record looks a record up in its queue. tags is what its entry should have.
+func (v *verifier) record(m *message.Message, tags int64) error {
 	if m.QueueStep() == 0 || m.SysFlag&message.InnerBatch != 0 {
 		return nil // it has no place in a queue of this kind
 	}
-	q := v.queues[queueKey{m.Topic, m.QueueID}]
+	q := v.queueOf(m.Topic, m.QueueID)
 	if q == nil {
 		q = &rawQueue{queueKey: queueKey{m.Topic, m.QueueID}, dir: filepath.Join(v.d.queues(), m.Topic, strconv.Itoa(int(m.QueueID)))}
 		if err := q.list(); err != nil {
@@ -115,10 +158,8 @@ func (v *verifier) record(m *message.Message) error {
 		return err
 	}
 	switch {
-	case there && e == consumequeue.EntryOf(m, nil), there && e.Offset == m.PhysicalOffset && e.Size == m.Size && deliverTime(m, e):
-		if int64(m.QueueOffset) < q.end {
-			q.matched++ // else it came since the queue was listed
-		}
+	case there && e.Offset == m.PhysicalOffset && e.Size == m.Size && (e.TagsCode == tags || deliverTime(m, e)):
+		q.found(m.QueueOffset)
 		return v.endRun(q)
 	case !there:
 		return v.lacks(q, m, "no file holds its entry")
@@ -196,6 +237,10 @@ func (v *verifier) duplicate(m *message.Message, e consumequeue.Entry) error {
 // not every one of them was found right already.
 func (v *verifier) checkQueue(q *rawQueue) error {
 	first := q.files.Min() / consumequeue.EntrySize
+	if !q.suspect && q.matched == q.end-first {
+		v.sum.Entries += q.matched // there are no others
+		return nil
+	}
 	live, leading, err := v.count(q, first)
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@
 package keyindex
 
 import (
+	"bytes"
 	"math"
 
 	"github.com/stelelog/stele/message"
@@ -13,17 +14,26 @@ import (
 // their entries: that of its UNIQ_KEY and of each word of its KEYS. A rollback has
 // no entries.
 func AppendHashes(dst []int32, m *message.Message) []int32 {
-	if m.SysFlag.Transaction() == message.TransactionRollback {
+	_, uniq, keys := m.Properties.Indexed()
+	return AppendHashesOf(dst, m, uniq, keys)
+}
+
+// AppendHashesOf is AppendHashes for who has the values of the record's UNIQ_KEY and
+// KEYS at hand, nil for none.
+func AppendHashesOf(dst []int32, m *message.Message, uniq, keys []byte) []int32 {
+	if len(uniq) == 0 && len(keys) == 0 || m.SysFlag.Transaction() == message.TransactionRollback {
 		return dst
 	}
-	topic, known := int32(0), false
-	_ = eachKey(m, func(key []byte) error {
-		if !known { // most records have a key, but not all
-			topic, known = message.HashOn(message.HashString(m.Topic), sharp), true
+	topic := message.HashOn(message.HashString(m.Topic), sharp)
+	if len(uniq) > 0 {
+		dst = append(dst, positive(message.HashOn(topic, uniq)))
+	}
+	for len(keys) > 0 {
+		var key []byte
+		if key, keys, _ = bytes.Cut(keys, space); len(key) > 0 {
+			dst = append(dst, positive(message.HashOn(topic, key)))
 		}
-		dst = append(dst, positive(message.HashOn(topic, key)))
-		return nil
-	})
+	}
 	return dst
 }
 

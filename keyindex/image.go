@@ -4,6 +4,7 @@
 package keyindex
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -172,6 +173,31 @@ func (m Image) SlotOf(hash int32) int { return int(hash) % m.Slots }
 
 // Slot returns what slot i holds, which must be in [0, Slots).
 func (m Image) Slot(i int) int32 { return m.load32(m.SlotAt(i)) }
+
+// NextDifferent returns the first slot from i on that does not hold what want says,
+// which has a number for each slot, or Slots if there is none.
+func (m Image) NextDifferent(i int, want []int32) int {
+	// By way of the bytes: a load for each would take most of the time of a check.
+	slots := m.data[m.SlotAt(0):m.SlotAt(m.Slots)]
+	var some [256 * SlotSize]byte
+	for i < m.Slots {
+		n := min(m.Slots-i, len(some)/SlotSize)
+		for k, w := range want[i : i+n] {
+			binary.BigEndian.PutUint32(some[SlotSize*k:SlotSize*k+SlotSize], uint32(w))
+		}
+		if bytes.Equal(some[:SlotSize*n], slots[SlotSize*i:SlotSize*(i+n)]) {
+			i += n
+			continue
+		}
+		for k := range n {
+			if m.Slot(i+k) != want[i+k] {
+				return i + k
+			}
+		}
+		i += n // its writer put it right meanwhile
+	}
+	return m.Slots
+}
 
 // Entry returns entry k, which must be in [0, Entries).
 func (m Image) Entry(k int) Entry {

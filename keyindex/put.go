@@ -41,7 +41,7 @@ func (s *Set) Put(m *message.Message) error {
 
 // eachKey calls do for the keys of a record, in the order of their entries.
 func eachKey(m *message.Message, do func(key []byte) error) error {
-	uniq, keys := keyProperties(m.Properties.Encoded())
+	_, uniq, keys := m.Properties.Indexed()
 	if len(uniq) > 0 {
 		if err := do(uniq); err != nil {
 			return err
@@ -57,34 +57,6 @@ func eachKey(m *message.Message, do func(key []byte) error) error {
 		}
 	}
 	return nil
-}
-
-// keyProperties returns the values of UNIQ_KEY and KEYS in one pass over a block
-// of properties, where two lookups take two.
-func keyProperties(block []byte) (uniq, keys []byte) {
-	const nameEnd, valueEnd = "\x01", 0x02
-	for len(block) > 0 {
-		pair := block
-		if i := bytes.IndexByte(block, valueEnd); i >= 0 {
-			pair, block = block[:i], block[i+1:]
-		} else {
-			block = nil
-		}
-		if len(pair) == 0 {
-			continue
-		}
-		switch pair[0] {
-		case message.PropertyUniqKey[0]:
-			if v, ok := bytes.CutPrefix(pair, []byte(message.PropertyUniqKey+nameEnd)); ok && len(v) > 0 {
-				uniq = v
-			}
-		case message.PropertyKeys[0]:
-			if v, ok := bytes.CutPrefix(pair, []byte(message.PropertyKeys+nameEnd)); ok && len(v) > 0 {
-				keys = v
-			}
-		}
-	}
-	return uniq, keys
 }
 
 var space = []byte{' '}

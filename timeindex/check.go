@@ -55,6 +55,16 @@ func (c *Checker) Record(m *message.Message) error {
 	return nil
 }
 
+// Pass is Record for one that no entry names, as most are, by its offset and store
+// time; it reports whether that is so. It touches no mapped memory.
+func (c *Checker) Pass(off message.Offset, stored int64) bool {
+	if c.slot*c.x.o.Stretch <= int64(off) {
+		return false
+	}
+	c.latest = max(c.latest, clamp(stored))
+	return true
+}
+
 func (c *Checker) compare(m *message.Message) error {
 	if c.slot >= c.x.end.Load() {
 		if c.x.written(c.slot) {
