@@ -99,7 +99,12 @@ func readers(t *testing.T) []string {
 
 // argsFor are the arguments of a reading command on a store.
 func argsFor(name, dir string) []string {
-	args := slices.Clone(reading[name].args)
+	return in(reading[name].args, dir)
+}
+
+// in puts the directory of a store, and one for a new store, into arguments.
+func in(args []string, dir string) []string {
+	args = slices.Clone(args)
 	for i, a := range args {
 		args[i] = strings.Replace(strings.Replace(a, "DIR", dir, 1), "NEW", dir+"-new", 1)
 	}
@@ -109,11 +114,17 @@ func argsFor(name, dir string) []string {
 // aStore makes a store with something of everything, and closes it.
 func aStore(t *testing.T) string {
 	t.Helper()
+	return storeOf(t, 100)
+}
+
+// storeOf is aStore with so many messages.
+func storeOf(t *testing.T, n int) string {
+	t.Helper()
 	dir := filepath.Join(t.TempDir(), "store")
 	s, err := store.Open(dir, smallFiles())
 	require.NoError(t, err)
 	require.NoError(t, s.PutTopic(topicmeta.Topic{Name: "orders", ReadQueues: 2, WriteQueues: 2, Perm: topicmeta.PermRead | topicmeta.PermWrite}))
-	for i := range 100 {
+	for i := range n {
 		m := &message.Message{Topic: "orders", QueueID: int32(i % 2), Body: bytes.Repeat([]byte("tea "), 20)}
 		m.SetTags("paid")
 		m.SetKeys("k7")
@@ -262,9 +273,16 @@ func TestReadingBesideAWriter(t *testing.T) {
 	require.Equal(t, exitOK, status, words)
 }
 
-// TestReadingWhatIsNoStore: one clear line, nothing on stdout, and the status.
-func TestReadingWhatIsNoStore(t *testing.T) {
-	t.Parallel()
+// noStore is a directory that is none, or that holds a store of a layout that is
+// not supported: the status of every command that wants one, and what it says.
+type noStore struct {
+	make   func(t *testing.T, dir string)
+	status int
+	says   string
+	fresh  bool // a command that makes a store makes one there
+}
+
+func noStores() map[string]noStore {
 	file := func(t *testing.T, path, text string) {
 		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
@@ -274,42 +292,50 @@ func TestReadingWhatIsNoStore(t *testing.T) {
 		require.NoError(t, err)
 		file(t, filepath.Join(dir, "commitlog", base), string(b))
 	}
-	for name, c := range map[string]struct {
-		make   func(t *testing.T, dir string)
-		status int
-		says   string
-	}{
-		"missing": {func(*testing.T, string) {}, exitIO, "no such file or directory"},
-		"a file":  {func(t *testing.T, dir string) { file(t, dir, "x") }, exitIO, "not a directory"},
-		"empty":   {func(t *testing.T, dir string) { require.NoError(t, os.Mkdir(dir, 0o755)) }, exitIO, "empty directory"},
-		"other":   {func(t *testing.T, dir string) { file(t, dir+"/notes.txt", "x") }, exitIO, "nothing in"},
+	return map[string]noStore{
+		"missing": {func(*testing.T, string) {}, exitIO, "no such file or directory", true},
+		"a file":  {func(t *testing.T, dir string) { file(t, dir, "x") }, exitIO, "not a directory", false},
+		"empty":   {func(t *testing.T, dir string) { require.NoError(t, os.Mkdir(dir, 0o755)) }, exitIO, "empty directory", true},
+		"other":   {func(t *testing.T, dir string) { file(t, dir+"/notes.txt", "x") }, exitIO, "nothing in", false},
 		"RocksDB": {func(t *testing.T, dir string) {
 			file(t, dir+"/commitlog/.keep", "")
 			file(t, dir+"/consumequeue/CURRENT", "x")
-		}, exitLayout, "RocksDB"},
+		}, exitLayout, "RocksDB", false},
 		"DLedger": {func(t *testing.T, dir string) {
 			require.NoError(t, os.MkdirAll(dir+"/dledger-n0", 0o755))
 			require.NoError(t, os.Mkdir(dir+"/commitlog", 0o755))
-		}, exitLayout, "DLedger"},
+		}, exitLayout, "DLedger", false},
 		"multi-path": {func(t *testing.T, dir string) {
 			part(t, dir, "00000000000000000000")
 			part(t, dir, "00000000000000524288")
 			part(t, dir, "00000000000001048576")
-		}, exitLayout, "several directories"},
-	} {
+		}, exitLayout, "several directories", false},
+	}
+}
+
+// refuses runs a command on what is no store and holds it to one line on stderr,
+// nothing on stdout, and the status.
+func refuses(t *testing.T, c noStore, name string, args []string) {
+	t.Helper()
+	var out, words bytes.Buffer
+	status := run(t.Context(), args, strings.NewReader(""), &out, &words)
+	if status != c.status || out.Len() > 0 || strings.Count(words.String(), "\n") != 1 ||
+		!strings.HasPrefix(words.String(), "storectl: ") || !strings.Contains(words.String(), c.says) {
+		t.Errorf("storectl %s: status %d, want %d; stdout %q; stderr %q, want a line with %q", name, status, c.status, out.String(), words.String(), c.says)
+	}
+}
+
+// TestReadingWhatIsNoStore: one clear line, nothing on stdout, and the status.
+func TestReadingWhatIsNoStore(t *testing.T) {
+	t.Parallel()
+	for name, c := range noStores() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "store")
 			c.make(t, dir)
 			for _, command := range readers(t) {
-				if reading[command].file {
-					continue
-				}
-				var out, words bytes.Buffer
-				status := run(t.Context(), argsFor(command, dir), strings.NewReader(""), &out, &words)
-				if status != c.status || out.Len() > 0 || strings.Count(words.String(), "\n") != 1 ||
-					!strings.HasPrefix(words.String(), "storectl: ") || !strings.Contains(words.String(), c.says) {
-					t.Errorf("storectl %s: status %d, want %d; stdout %q; stderr %q, want a line with %q", command, status, c.status, out.String(), words.String(), c.says)
+				if !reading[command].file {
+					refuses(t, c, command, argsFor(command, dir))
 				}
 			}
 		})
