@@ -47,9 +47,10 @@ type Filter struct {
 	// newer, taking store times to grow from file to file within
 	// timeindex.SetBack.
 	//
-	// It ends at the first record that was stored at Until plus
-	// timeindex.SetBack or later: a clock may have been set back by that much,
-	// and what is older than Until is not expected behind it.
+	// Until ends nothing: a clock may have jumped ahead and come back. Files are passed
+	// over whose first record, and that of the next file, were stored at Until plus
+	// timeindex.SetBack or later. Only Tail, where it follows, ends at the first record
+	// of then.
 	Since, Until int64
 	// Reverse yields the last message first. Everything between the bounds is
 	// read twice then, file by file, up to where Limit is reached.
@@ -86,7 +87,7 @@ func (f *Filter) Validate() error {
 type matcher struct {
 	Filter
 	topics map[string]bool
-	behind int64 // a record stored then or later ends the iteration
+	behind int64 // a record stored then or later ends Tail
 }
 
 func newMatcher(f Filter) *matcher {

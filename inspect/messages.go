@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"iter"
 	"math"
+	"sort"
 
 	"github.com/stelelog/stele/commitlog"
 	"github.com/stelelog/stele/mappedfile"
@@ -82,6 +83,7 @@ type walk struct {
 	last  message.Offset   // of the newest record that was met, or -1
 	next  message.Offset   // items before it are no news
 	to    message.Offset
+	newer []span // of the log, that hold nothing as old as is wanted
 	found int64
 	again message.Offset                        // damage before this offset was looked at twice
 	each  func(m *message.Message, wanted bool) // if set, told of every record
@@ -141,18 +143,7 @@ func (w *walk) start() (message.Offset, error) {
 func (w *walk) narrow() (from, to message.Offset, err error) {
 	to = math.MaxInt64
 	if w.match.Until > 0 {
-		if at, ok := timeindex.FileBehind(w.log, w.match.Until); ok {
-			to = at
-		}
-		if w.match.Reverse { // from the front the walk itself comes upon it
-			found, err := timeindex.Search(w.ctx, w.log, w.times, min(to, w.log.Appended()), w.match.behind)
-			if w.ctx.Err() != nil {
-				return 0, 0, context.Cause(w.ctx)
-			}
-			if err == nil && found.OK {
-				to = found.Offset
-			}
-		}
+		w.newer = newerFiles(w.log, w.match.Until)
 	}
 	if w.match.Since > 0 {
 		found, err := timeindex.Search(w.ctx, w.log, w.times, min(to, w.log.Appended()), w.match.Since)
@@ -179,6 +170,44 @@ func (w *walk) narrow() (from, to message.Offset, err error) {
 		return w.match.From, to, nil
 	}
 	return message.Offset(f.Base()), to, nil
+}
+
+// span is a part of the log.
+type span struct{ from, to message.Offset }
+
+// newerFiles returns the files, as spans, that hold no message stored before a time,
+// in milliseconds, as far as first records tell: that of the file and that of the next
+// one were both stored then, or later, with what the clock may have been set back on
+// top. Where a clock jumped ahead, the file in which it came back is not one of them.
+func newerFiles(log *commitlog.Log, until int64) (newer []span) {
+	bound := until + min(setBack, math.MaxInt64-until)
+	files := log.Files().Files()
+	before := false // the file before begins with a newer one
+	for i, f := range files {
+		stored, ok := firstStoreTime(f)
+		_ = f.Drop() // it is mapped again when it is read
+		ok = ok && stored >= bound
+		if n := len(newer); ok && before {
+			one := span{message.Offset(files[i-1].Base()), message.Offset(f.Base())}
+			if n > 0 && newer[n-1].to == one.from {
+				newer[n-1].to = one.to
+			} else {
+				newer = append(newer, one)
+			}
+		}
+		before = ok
+	}
+	return newer
+}
+
+// passOver returns where the walk goes on if it comes to files in which there is
+// nothing for it.
+func (w *walk) passOver(at message.Offset) (end message.Offset, ok bool) {
+	i := sort.Search(len(w.newer), func(i int) bool { return w.newer[i].to > at })
+	if i == len(w.newer) || w.newer[i].from > at {
+		return 0, false
+	}
+	return w.newer[i].to, true
 }
 
 // run walks from an offset to the end.
@@ -256,11 +285,18 @@ func (w *walk) item(it *commitlog.ScanItem) error {
 		return nil
 	}
 	w.tell(it.Offset)
+	if len(w.newer) > 0 && it.Kind != commitlog.ItemFiller {
+		if end, ok := w.passOver(it.Offset); ok {
+			w.last = -1
+			w.rescan(end)
+			return nil
+		}
+	}
 	switch it.Kind {
 	case commitlog.ItemRecord:
 		w.last = it.Offset
-		if it.Message.StoreTimestamp >= w.match.behind {
-			return errStop
+		if w.patient && it.Message.StoreTimestamp >= w.match.behind {
+			return errStop // who follows would wait for ever
 		}
 		wanted := w.match.match(it.Message)
 		if w.each != nil {

@@ -48,6 +48,13 @@ func (w *walk) runBackward(from message.Offset) error {
 		if starts[i] >= end {
 			continue
 		}
+		if _, ok := w.passOver(starts[i]); ok {
+			if err := b.release(); err != nil {
+				return ended(err)
+			}
+			end = starts[i]
+			continue
+		}
 		if err := b.file(max(starts[i], from), end); err != nil {
 			return ended(err)
 		}

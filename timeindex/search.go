@@ -204,21 +204,3 @@ func firstStored(log Log, starts []message.Offset, mid, lo int, found *Found) (i
 	}
 	return lo, 0, false
 }
-
-// FileBehind returns where the first file begins whose first record was stored at
-// ms or later, by SetBack or more; false when none does. From there on nothing
-// older is expected.
-func FileBehind(log Log, ms int64) (at message.Offset, ok bool) {
-	starts := log.Starts()
-	var probes Found
-	for lo, hi := 0, len(starts); lo < hi; {
-		mid := lo + (hi-lo)/2
-		i, stored, readable := firstStored(log, starts, mid, lo, &probes)
-		if readable && stored >= ms+SetBack.Milliseconds() {
-			at, ok, hi = starts[i], true, i
-		} else {
-			lo = mid + 1
-		}
-	}
-	return at, ok
-}
