@@ -138,6 +138,14 @@ func (t *tailing) follow(ctx context.Context, from message.Offset) error {
 	}
 }
 
+// End returns the offset behind the last record of the log, as it is now. Of a log of
+// any size it reads little, where there are queues. Where something stands at the end
+// that is no record, nobody knows how far that goes, and it is beyond any log.
+func (d *Dir) End(ctx context.Context) (message.Offset, error) {
+	_, end, err := d.lastOnes(ctx, Filter{}, 0)
+	return end, err
+}
+
 // lastOnes returns where the last n messages that f takes begin, and to where a
 // pass over them goes: the end of the log, or beyond it where something stands there
 // that is no record.

@@ -100,6 +100,16 @@ func (a *app) export(dir string, f *exportFlags) error {
 	if err != nil {
 		return err
 	}
+	if filter.To == 0 {
+		// What comes meanwhile may be what is exported here: into the same store.
+		end, err := d.End(a.ctx)
+		if err != nil {
+			return err
+		}
+		if end > 0 {
+			filter.To = max(end, filter.From)
+		}
+	}
 	w := &messageWriter{out: a.out, lines: f.output.value == formatLines}
 	damaged, err := a.eachMessage(a.ctx, d, filter, w.write)
 	if w.broken > 0 {

@@ -4,10 +4,14 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"io"
 	"strings"
+	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/stretchr/testify/require"
 )
 
 // givenAnew are the fields of an exported message that a copy need not share:
@@ -49,3 +53,29 @@ func scriptSameExport(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("%d and %d lines", len(first), len(second))
 	}
 }
+
+// TestExportIntoItself: an export of a store ends where that ended at first, though
+// what is exported is appended to it meanwhile.
+func TestExportIntoItself(t *testing.T) {
+	t.Parallel()
+	const n = 1200
+	dir := storeOf(t, n)
+	var out bytes.Buffer
+	appended := false
+	first := writerFunc(func(b []byte) (int, error) {
+		if !appended {
+			appended = true
+			rows := b[:bytes.LastIndexByte(b, '\n')+1]
+			require.Equal(t, exitOK, run(t.Context(), []string{"import", dir, "-q"}, bytes.NewReader(rows), io.Discard, io.Discard))
+		}
+		return out.Write(b)
+	})
+	var words bytes.Buffer
+	require.Equal(t, exitOK, run(t.Context(), []string{"export", dir}, strings.NewReader(""), first, &words), words.String())
+	require.True(t, appended)
+	require.Equal(t, n, bytes.Count(out.Bytes(), []byte("\n")))
+}
+
+type writerFunc func(b []byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
