@@ -25,8 +25,10 @@ const (
 	patience = 5 * time.Second
 )
 
-// waitFor returns when something was written at an offset where the log ended. Each
-// look takes one read of four bytes, and the next one comes after twice as long.
+// waitFor returns when something was written at an offset where the log ended, or
+// after a while, for whoever looks may find something elsewhere: a file behind, where
+// a commit left out its beginning. Each look takes one read of four bytes, and the
+// next one comes after twice as long.
 func (d *Dir) waitFor(ctx context.Context, off message.Offset) error {
 	var spot spot
 	defer spot.close()
@@ -41,11 +43,8 @@ func (d *Dir) waitFor(ctx context.Context, off message.Offset) error {
 			return err
 		}
 		if pause == LongestWait {
-			// The directory may have gone, or another file have come.
-			if _, err := os.Stat(d.log); err != nil {
-				return err
-			}
-			spot.close()
+			_, err := os.Stat(d.log) // the directory may have gone
+			return err
 		}
 	}
 }
