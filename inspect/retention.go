@@ -5,7 +5,9 @@ package inspect
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/stelelog/stele/commitlog"
@@ -39,6 +41,9 @@ func (d *Dir) RetentionInput(ctx context.Context, now time.Time, groups []GroupO
 		return in, problems, err
 	}
 	u, err := mappedfile.DiskUsage(mappedfile.OS(), d.log)
+	if errors.Is(err, fs.ErrNotExist) && len(in.Files) == 0 {
+		u, err = mappedfile.DiskUsage(mappedfile.OS(), d.path) // the log comes with the first message
+	}
 	if err != nil {
 		return in, problems, err
 	}
