@@ -18,6 +18,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -289,19 +290,21 @@ func TestBrokersQueuesLag(t *testing.T) {
 		t.Run(age.String(), func(t *testing.T) {
 			t.Parallel()
 			disk := crashdisk.New()
-			now := time.UnixMilli(1_700_000_000_000)
-			s := openStore(t, disk, func(o *store.Options) { o.Clock = func() time.Time { return now } })
+			var now atomic.Int64 // the store's goroutines look at it as well
+			now.Store(1_700_000_000_000)
+			clock := func(o *store.Options) { o.Clock = func() time.Time { return time.UnixMilli(now.Load()) } }
+			s := openStore(t, disk, clock)
 			const n = 600
 			for i := range n { // one each second
 				if left := (n - 1 - i) * int(time.Second); left == int(age) {
 					appendOne(t, s, "payments", 0, "not in its queue")
 				}
 				appendOne(t, s, "orders", 0, fmt.Sprintf("%01000d", i))
-				now = now.Add(time.Second)
+				now.Add(1000)
 			}
 			require.NoError(t, s.Close())
 
-			at := now.Add(-time.Second).UnixMilli()
+			at := now.Load() - 1000
 			text := make([]byte, checkpoint.Size)
 			checkpoint.Checkpoint{Log: at, Queues: at}.Encode(text)
 			require.NoError(t, disk.WriteFile(root+"/checkpoint", text))
@@ -310,7 +313,7 @@ func TestBrokersQueuesLag(t *testing.T) {
 			queue := path.Join(queueDir("payments", 0), mappedfile.FileName(0))
 			require.NoError(t, disk.WriteFile(queue, make([]byte, queueFileSize)))
 
-			s = openStore(t, disk, func(o *store.Options) { o.Clock = func() time.Time { return now } })
+			s = openStore(t, disk, clock)
 			rec := s.Stats().Recovery
 			require.Equal(t, store.ForeignCrash, rec.Kind)
 			require.False(t, rec.Rebuilt)
