@@ -195,14 +195,11 @@ func (l *Log) put(it Item, pos int, now int64) (Result, error) {
 	return res, nil
 }
 
-// publish says that the bytes of the tail below end are appended, and with a
-// mapping readable.
+// publish says that the bytes of the tail below end are appended, and with
+// WriteMmap readable, since both are one mark then.
 func (l *Log) publish(end int, now int64) {
 	at := l.tail.Base() + int64(end)
 	l.appended.Advance(at)
-	if l.direct {
-		l.committed.Advance(at) // l.appended, and done
-	}
 	// Behind the watermark, so that whoever reads the time first and then the
 	// watermark finds the record of that time below it.
 	if now != l.lastTime.Load() {
@@ -276,9 +273,6 @@ func (l *Log) roll(start time.Time) error {
 		return l.poison(err)
 	}
 	l.appended.Advance(file.Base())
-	if l.direct {
-		l.committed.Advance(file.Base())
-	}
 	if err := l.begin(file, file.Base()); err != nil {
 		return l.poison(err)
 	}

@@ -112,9 +112,7 @@ func (s *Store) Append(ctx context.Context, m *message.Message) (AppendResult, e
 	if err == nil && s.o.Flush == FlushSync {
 		err = s.settle(ctx, r.End(), m.WaitStored(), &p.waited)
 	}
-	if p.waited.any() {
-		s.noteWaits(p, &res, err)
-	}
+	s.noteWaits(p, &res, err)
 	return res, s.storeError(err)
 }
 
