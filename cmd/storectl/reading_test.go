@@ -342,22 +342,32 @@ func TestReadingWhatIsNoStore(t *testing.T) {
 	}
 }
 
+// ofSomebodyElse returns how to run storectl as one who has no more permissions on
+// what is in dir than its modes grant. The superuser has, so there it becomes
+// somebody else's, and is looked at from a user namespace, where he is superuser
+// for his own files only.
+func ofSomebodyElse(t *testing.T, dir string) func(t *testing.T, args []string) (status int, words string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		return here
+	}
+	const nobody = 65534
+	require.NoError(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Chown(path, nobody, nobody))
+	}))
+	if exec.Command("unshare", "-r", "true").Run() != nil {
+		t.Skip("the superuser may read everything, and there are no user namespaces here")
+	}
+	return func(_ *testing.T, args []string) (int, string) {
+		return inAProcess(append([]string{"unshare", "-r", "storectl"}, args...)...)
+	}
+}
+
 // TestReadingWithoutPermission: what may not be read is said in one line.
 func TestReadingWithoutPermission(t *testing.T) {
 	t.Parallel()
 	dir := aStore(t)
-	do := here
-	if os.Geteuid() == 0 {
-		// In a user namespace the superuser is one for his own files only.
-		const nobody = 65534
-		require.NoError(t, os.Chown(dir, nobody, nobody))
-		if exec.Command("unshare", "-r", "true").Run() != nil {
-			t.Skip("the superuser may read everything, and there are no user namespaces here")
-		}
-		do = func(_ *testing.T, args []string) (int, string) {
-			return inAProcess(append([]string{"unshare", "-r", "storectl"}, args...)...)
-		}
-	}
+	do := ofSomebodyElse(t, dir)
 	require.NoError(t, os.Chmod(dir, 0o300))
 	t.Cleanup(func() { require.NoError(t, os.Chmod(dir, 0o700)) })
 	for _, command := range readers(t) {
