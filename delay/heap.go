@@ -57,51 +57,103 @@ func (h *heap) pop() {
 // keepTimers is how many timers the heap has room for at all times.
 const keepTimers = 4096
 
-// bitmap has a bit for each queue offset from base on.
-type bitmap struct {
+// bitmap has a bit for each queue offset, in parts: all bits before the first part
+// and between two parts are set, and none behind the last. A stretch of the queue
+// that holds nothing takes no memory so, however long it is.
+type bitmap struct{ parts []part }
+
+type part struct {
 	base  message.QueueOffset // a multiple of 64
 	words []uint64
 }
 
-func (b *bitmap) begin(at message.QueueOffset) {
-	b.base, b.words = at&^63, nil
-	for i := b.base; i < at; i++ {
-		b.set(i)
+// end is the offset behind the last bit that there is room for.
+func (p *part) end() message.QueueOffset { return p.base + message.QueueOffset(len(p.words))*64 }
+
+// room makes it have bits for all offsets below end.
+func (p *part) room(end message.QueueOffset) {
+	if more := int((end-p.base+63)>>6) - len(p.words); more > 0 {
+		p.words = append(p.words, make([]uint64, more)...)
 	}
 }
 
-// end is the offset behind the last bit that there is room for.
-func (b *bitmap) end() message.QueueOffset { return b.base + message.QueueOffset(len(b.words))*64 }
+func (p *part) set(at message.QueueOffset) {
+	p.room(at + 1)
+	i := int64(at - p.base)
+	p.words[i>>6] |= 1 << (i & 63)
+}
+
+// begin sets all bits below an offset, and no other.
+func (b *bitmap) begin(at message.QueueOffset) {
+	p := part{base: at &^ 63}
+	for i := p.base; i < at; i++ {
+		p.set(i)
+	}
+	b.parts = []part{p}
+}
+
+// skip sets all bits from one offset, behind which none is set, to another that is
+// further on than a word.
+func (b *bitmap) skip(from, to message.QueueOffset) {
+	p := &b.parts[len(b.parts)-1]
+	p.room(from)
+	for ; from&63 != 0; from++ {
+		p.set(from)
+	}
+	var next bitmap
+	next.begin(to)
+	b.parts = append(b.parts, next.parts...)
+}
+
+// in returns the part that begins last of those that don't begin behind an
+// offset, nil where it lies before all.
+func (b *bitmap) in(at message.QueueOffset) (p *part, last bool) {
+	for i := len(b.parts) - 1; i >= 0; i-- {
+		if b.parts[i].base <= at {
+			return &b.parts[i], i == len(b.parts)-1
+		}
+	}
+	return nil, false
+}
 
 func (b *bitmap) has(at message.QueueOffset) bool {
-	i := int64(at - b.base)
-	return i < 0 || i>>6 < int64(len(b.words)) && b.words[i>>6]&(1<<(i&63)) != 0
+	p, last := b.in(at)
+	if p == nil {
+		return true
+	}
+	if at >= p.end() {
+		return !last
+	}
+	i := int64(at - p.base)
+	return p.words[i>>6]&(1<<(i&63)) != 0
 }
 
-// set sets a bit that does not lie below base.
+// set sets a bit that is not set.
 func (b *bitmap) set(at message.QueueOffset) {
-	i := int64(at - b.base)
-	if more := int(i>>6) + 1 - len(b.words); more > 0 {
-		b.words = append(b.words, make([]uint64, more)...)
-	}
-	b.words[i>>6] |= 1 << (i & 63)
+	p, _ := b.in(at)
+	p.set(at)
 }
 
 // trim forgets the words at the start that are full, and returns the offset of
 // the first bit that is not set, at most end.
 func (b *bitmap) trim(end message.QueueOffset) message.QueueOffset {
-	n := 0
-	for n < len(b.words) && b.words[n] == ^uint64(0) {
-		n++
+	for {
+		p := &b.parts[0]
+		n := 0
+		for n < len(p.words) && p.words[n] == ^uint64(0) {
+			n++
+		}
+		p.base += message.QueueOffset(n) * 64
+		// Moved to the front of memory of its own when most of it is behind.
+		if p.words = p.words[n:]; n > 0 && cap(p.words) > 64 && len(p.words) < cap(p.words)/4 {
+			p.words = slices.Clone(p.words)
+		}
+		if len(p.words) > 0 {
+			return min(p.base+message.QueueOffset(bits.TrailingZeros64(^p.words[0])), end)
+		}
+		if len(b.parts) == 1 {
+			return min(p.base, end)
+		}
+		b.parts = slices.Delete(b.parts, 0, 1)
 	}
-	b.base += message.QueueOffset(n) * 64
-	// Moved to the front of memory of its own when most of it is behind.
-	if b.words = b.words[n:]; n > 0 && cap(b.words) > 64 && len(b.words) < cap(b.words)/4 {
-		b.words = slices.Clone(b.words)
-	}
-	low := b.base
-	if len(b.words) > 0 {
-		low += message.QueueOffset(bits.TrailingZeros64(^b.words[0]))
-	}
-	return min(low, end)
 }

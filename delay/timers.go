@@ -53,9 +53,11 @@ func (p BrokerProgress) settled(t Timer) bool { return t.At < p.Next && t.Due < 
 // waits. It is a plain value in memory without a lock: who shares it brings one.
 type Timers struct {
 	heap heap
-	done bitmap // of what was added, and cancelled before it was
-	low  message.QueueOffset
-	next message.QueueOffset // everything below it was added
+	done bitmap // of what lies below next
+	// early are those from next on that were settled before they were added.
+	early map[message.QueueOffset]struct{}
+	low   message.QueueOffset
+	next  message.QueueOffset // everything below it was added
 	// last is the latest one that was delivered. What comes before it and still
 	// waits was added too late for the order.
 	last    Timer
@@ -86,7 +88,8 @@ func (t Timer) before(u Timer) bool { return t.Due < u.Due || t.Due == u.Due && 
 // NewTimers returns an index without messages, which are to be added from
 // Next() on. Those that was or broker covers count as settled.
 func NewTimers(was TimerProgress, broker BrokerProgress) *Timers {
-	t := &Timers{low: was.Low, next: was.Low, was: was, broker: broker, strikes: map[int64][]strike{}}
+	t := &Timers{low: was.Low, next: was.Low, was: was, broker: broker, strikes: map[int64][]strike{},
+		early: map[message.QueueOffset]struct{}{}}
 	t.done.begin(was.Low)
 	// What is covered was delivered, as far as the order goes.
 	t.last = Timer{was.Due, was.At - 1}
@@ -127,6 +130,8 @@ func (t *Timers) Add(at message.QueueOffset, m *message.Message) error {
 	}
 	t.Pass(at)
 	t.next = at + 1
+	_, early := t.early[at]
+	delete(t.early, at)
 	due, err := TimerDue(m)
 	if err == nil {
 		_, _, err = Target(m)
@@ -146,10 +151,7 @@ func (t *Timers) Add(at message.QueueOffset, m *message.Message) error {
 	}
 	t.strike(due, at, m)
 	x := Timer{due, at}
-	if t.done.has(at) {
-		return nil // cancelled before it was added
-	}
-	if t.was.settled(x) || t.broker.settled(x) {
+	if early || t.was.settled(x) || t.broker.settled(x) {
 		t.done.set(at)
 		return nil
 	}
@@ -200,34 +202,47 @@ func (t *Timers) Struck(x Timer, m *message.Message) bool {
 
 // Pass says that there is no message from Next up to at.
 func (t *Timers) Pass(at message.QueueOffset) {
-	if at-t.next > farApart && t.pending == 0 && t.done.end() <= t.next {
-		t.low, t.next = at, at
-		t.done.begin(at)
+	if at-t.next > farApart {
+		t.done.skip(t.next, at)
+		t.next = at
 	}
 	for ; t.next < at; t.next++ {
 		t.done.set(t.next)
 	}
+	for early := range t.early {
+		if early < at {
+			delete(t.early, early)
+		}
+	}
 }
 
 // farApart is from how many offsets on that hold nothing they get no bits of
-// their own: a queue need not begin at 0.
+// their own: a queue need not begin at 0, nor go on where it ended.
 const farApart = 1 << 12
 
 // Settle says that a message needs no delivery any more. It may not have been
 // added yet. It reports whether that is news.
 func (t *Timers) Settle(at message.QueueOffset) bool {
-	if at < t.low || t.done.has(at) {
+	if t.Settled(at) {
 		return false
 	}
-	t.done.set(at)
-	if at < t.next {
-		t.pending--
+	if at >= t.next {
+		t.early[at] = struct{}{}
+		return true
 	}
+	t.done.set(at)
+	t.pending--
 	return true
 }
 
 // Settled reports whether a message needs no delivery any more.
-func (t *Timers) Settled(at message.QueueOffset) bool { return at < t.low || t.done.has(at) }
+func (t *Timers) Settled(at message.QueueOffset) bool {
+	if at < t.next {
+		return at < t.low || t.done.has(at)
+	}
+	_, early := t.early[at]
+	return early
+}
 
 // Top is the message that is due first; ok is false when none waits.
 func (t *Timers) Top() (x Timer, ok bool) {

@@ -188,7 +188,7 @@ func TestTimersFar(t *testing.T) {
 	const far = 1 << 40
 	require.NoError(t, x.Add(far, timer(10)))
 	require.NoError(t, x.Add(far+100, timer(20)))
-	require.Less(t, len(x.done.words), 10)
+	require.Less(t, words(x), 10)
 	require.Equal(t, []message.QueueOffset{far, far + 100}, drain(x, 99))
 	p, ok := x.Progress()
 	require.True(t, ok)
@@ -198,8 +198,54 @@ func TestTimersFar(t *testing.T) {
 	}
 	require.Len(t, drain(x, 1<<20), 1<<16)
 	_, _ = x.Progress()
-	require.Less(t, cap(x.done.words), 100)
+	require.Less(t, words(x), 100)
 	require.LessOrEqual(t, cap(x.heap.all), 2*keepTimers)
+}
+
+// words is how many words of bits an index keeps.
+func words(x *Timers) (n int) {
+	for _, p := range x.done.parts {
+		n += cap(p.words)
+	}
+	return n
+}
+
+// Nor need it go on where it ended: a stretch that holds nothing costs nothing,
+// whatever waits before it.
+func TestTimersFarBehindWhatWaits(t *testing.T) {
+	const far = 1 << 40
+	for _, first := range []message.QueueOffset{1, 63, 64, 65, 130} {
+		for _, settled := range []message.QueueOffset{-1, 0, first - 1, far - 5, far, far + 3, 2 * far} {
+			x := NewTimers(TimerProgress{}, BrokerProgress{})
+			want := []message.QueueOffset{}
+			add := func(at message.QueueOffset) {
+				require.NoError(t, x.Add(at, timer(int64(at)+10)))
+				if at != settled {
+					want = append(want, at)
+				}
+			}
+			for at := range first {
+				add(at)
+			}
+			if settled >= 0 {
+				require.True(t, x.Settle(settled))
+				require.False(t, x.Settle(settled))
+			}
+			for _, at := range []message.QueueOffset{far - 5, far, far + 1, far + 3, 2 * far} {
+				add(at)
+			}
+			require.EqualValues(t, len(want), x.Pending())
+			require.Less(t, words(x), 100)
+			require.True(t, x.Settled(first))
+			require.True(t, x.Settled(far-6))
+			require.False(t, x.Settled(2*far+1))
+			require.Equal(t, want, drain(x, 3*far), "%d, then far, %d settled", first, settled)
+			require.Zero(t, x.Pending())
+			require.EqualValues(t, 2*far+1, x.Low())
+			require.Len(t, x.done.parts, 1)
+			require.Empty(t, x.early)
+		}
+	}
 }
 
 func TestLateness(t *testing.T) {
@@ -230,6 +276,7 @@ func FuzzTimers(f *testing.F) {
 		f.Add(m.Properties.Encoded(), []byte("3"), int64(3))
 	}
 	f.Add([]byte("TIMER_OUT_MS\x01x"), []byte{}, int64(1<<62))
+	f.Add([]byte("0"), []byte{}, int64(1<<62-46)) // 2^40-46, behind one that waits
 	f.Fuzz(func(t *testing.T, block, more []byte, at int64) {
 		x := NewTimers(TimerProgress{}, ReadTimerCheck(more))
 		first := timer(7)
