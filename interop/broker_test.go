@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -40,25 +41,59 @@ type cluster struct {
 	temp    string
 	client  *jvm
 	namesrv string // address
-	starts  int
+	starts  int    // of servers
 }
 
 // process is a JVM that is a server.
 type process struct {
 	cmd  *exec.Cmd
-	said bytes.Buffer  // the reader's until done is closed
+	said bytes.Buffer  // what it printed; the reader's until done is closed
 	up   chan struct{} // closed when it is ready
 	done chan struct{} // closed when it has ended
 }
 
-// startServer starts a main class of RocketMQ, which says so when it is ready.
-// ok is false when it ended before.
-func startServer(t *testing.T, cmd *exec.Cmd) (p *process, ok bool) {
-	t.Helper()
-	p = &process{cmd: cmd, up: make(chan struct{}), done: make(chan struct{})}
+// patience is how long a server may take for what takes it seconds on a machine
+// that does nothing else.
+const patience = 5 * time.Minute
+
+// portTaken is what a server prints that ends because somebody took its port.
+const portTaken = "Address already in use"
+
+// startServer starts a main class of RocketMQ, which says so when it is ready. It
+// gets the ports that config is told; where somebody else is faster to take one, it
+// gets others.
+func (c *cluster) startServer(class, heap string, config func(port int) []string) (*process, int) {
+	c.t.Helper()
+	for range 5 {
+		c.starts++
+		port := freePorts(c.t)
+		file := filepath.Join(c.temp, fmt.Sprint("config", c.starts))
+		require.NoError(c.t, os.WriteFile(file, []byte(strings.Join(config(port), "\n")), 0o600))
+		p := c.launch(class, heap, file)
+		select {
+		case <-p.up:
+			return p, port
+		case <-p.done:
+		case <-time.After(patience):
+			p.kill(c.t)
+		}
+		require.Contains(c.t, p.said.String(), portTaken, "%s did not start", class)
+	}
+	require.Fail(c.t, "no free ports for "+class)
+	return nil, 0
+}
+
+// launch runs a server with a home of its own, in which it logs.
+func (c *cluster) launch(class, heap, config string) *process {
+	c.t.Helper()
+	cmd := java(c.program, class, heap, "-Duser.home="+c.home())
+	cmd.Args = append(cmd.Args, "-c", config)
+	cmd.Env = append(os.Environ(), "ROCKETMQ_HOME="+c.temp)
+	p := &process{cmd: cmd, up: make(chan struct{}), done: make(chan struct{})}
 	out, err := cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
+	require.NoError(c.t, err)
+	cmd.Stderr = cmd.Stdout
+	require.NoError(c.t, cmd.Start())
 	go func() {
 		defer close(p.done)
 		ready := false
@@ -71,16 +106,11 @@ func startServer(t *testing.T, cmd *exec.Cmd) (p *process, ok bool) {
 		}
 		_ = cmd.Wait() // It may have been killed.
 	}()
-	t.Cleanup(func() {
+	c.t.Cleanup(func() {
 		_ = cmd.Process.Kill() // It may be gone.
 		<-p.done
 	})
-	select {
-	case <-p.up:
-		return p, true
-	case <-p.done:
-		return p, false
-	}
+	return p
 }
 
 // stop ends it as an operator would.
@@ -96,11 +126,27 @@ func (p *process) kill(t *testing.T) {
 	<-p.done
 }
 
+// ports are those that freePorts has given to a test.
+var ports struct {
+	sync.Mutex
+	given map[int]bool
+}
+
 // freePorts are those that a broker takes: one, and those one above and two below.
+// No two calls get the same ones.
 func freePorts(t *testing.T) int {
 	t.Helper()
+	ports.Lock()
+	defer ports.Unlock()
+	if ports.given == nil {
+		ports.given = map[int]bool{}
+	}
 	for range 100 {
-		port := 20000 + rand.IntN(12000)
+		port := 20000 + 4*rand.IntN(3000)
+		if ports.given[port] {
+			continue
+		}
+		ports.given[port] = true
 		free := true
 		for _, p := range []int{port - 2, port, port + 1} {
 			l, err := net.Listen("tcp4", "127.0.0.1:"+strconv.Itoa(p))
@@ -120,31 +166,17 @@ func freePorts(t *testing.T) int {
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	c := &cluster{t: t, program: javaProgram(t), dir: filepath.Join(t.TempDir(), "store"), temp: t.TempDir()}
-	for range 5 { // somebody may take a port before it does
-		port := freePorts(t)
-		config := filepath.Join(c.temp, "namesrv.conf")
-		require.NoError(t, os.WriteFile(config, fmt.Appendf(nil, "listenPort=%d\nbindAddress=127.0.0.1\n", port), 0o600))
-		p, ok := startServer(t, c.java("org.apache.rocketmq.namesrv.NamesrvStartup", "-Xmx64m", config))
-		if ok {
-			c.namesrv = fmt.Sprintf("127.0.0.1:%d", port)
-			break
-		}
-		t.Log(p.said.String())
-	}
-	require.NotEmpty(t, c.namesrv, "no name server")
-	client, err := startJVM(java(c.program, "stele.interop.Client", "-Xmx128m", "-Duser.home="+c.temp))
+	_, port := c.startServer("org.apache.rocketmq.namesrv.NamesrvStartup", "-Xmx64m", func(port int) []string {
+		return []string{"listenPort=" + strconv.Itoa(port), "bindAddress=127.0.0.1"}
+	})
+	c.namesrv = "127.0.0.1:" + strconv.Itoa(port)
+	// A consumer that has missed its broker by a moment looks again after a second, not after twenty.
+	client, err := startJVM(java(c.program, "stele.interop.Client",
+		"-Xmx128m", "-Duser.home="+c.temp, "-Drocketmq.client.rebalance.waitInterval=1000"))
 	require.NoError(t, err)
 	t.Cleanup(client.end)
 	c.client = client
 	return c
-}
-
-// java runs a server with a home of its own, in which it logs.
-func (c *cluster) java(class, heap, config string) *exec.Cmd {
-	cmd := java(c.program, class, heap, "-Duser.home="+c.home())
-	cmd.Args = append(cmd.Args, "-c", config)
-	cmd.Env = append(os.Environ(), "ROCKETMQ_HOME="+c.temp)
-	return cmd
 }
 
 func (c *cluster) home() string { return filepath.Join(c.temp, fmt.Sprint("home", c.starts)) }
@@ -153,25 +185,18 @@ func (c *cluster) home() string { return filepath.Join(c.temp, fmt.Sprint("home"
 // logs with any of its own.
 func (c *cluster) broker() *process {
 	c.t.Helper()
-	for range 5 {
-		c.starts++
-		config := filepath.Join(c.temp, "broker.conf")
-		require.NoError(c.t, os.WriteFile(config, []byte(strings.Join([]string{
+	p, _ := c.startServer("org.apache.rocketmq.broker.BrokerStartup", "-Xmx320m", func(port int) []string {
+		return []string{
 			"brokerClusterName=interop", "brokerName=interop", "brokerId=0", "brokerIP1=127.0.0.1", "bindAddress=127.0.0.1",
-			"listenPort=" + strconv.Itoa(freePorts(c.t)), "namesrvAddr=" + c.namesrv, "storePathRootDir=" + c.dir,
+			"listenPort=" + strconv.Itoa(port), "namesrvAddr=" + c.namesrv, "storePathRootDir=" + c.dir,
 			fmt.Sprint("mappedFileSizeCommitLog=", brokers.fileSize), fmt.Sprint("mappedFileSizeConsumeQueue=", brokers.queueFileSize),
 			fmt.Sprint("maxHashSlotNum=", brokers.slots), fmt.Sprint("maxIndexNum=", brokers.entries),
+			"deleteWhen=24", // an hour that never comes: it says so whenever it looks for what has expired
 			"autoCreateTopicEnable=true", "fileReservedTime=720", "diskMaxUsedSpaceRatio=95", "cleanFileForciblyEnable=false",
 			"flushConsumerOffsetInterval=500", "flushDelayOffsetInterval=500", "transactionCheckInterval=600000",
-		}, "\n")), 0o600))
-		p, ok := startServer(c.t, c.java("org.apache.rocketmq.broker.BrokerStartup", "-Xmx320m", config))
-		if ok {
-			return p
 		}
-		c.t.Log(p.said.String())
-	}
-	require.Fail(c.t, "no broker")
-	return nil
+	})
+	return p
 }
 
 // brokers is how the broker lays its directory out.
@@ -653,5 +678,5 @@ func (c *cluster) awaitOffsets(b *book, groups ...string) {
 		}
 		delays, _, err := brokerconfig.ReadDelayOffsets(c.config())
 		return err == nil && delays.Table[1] == 3 && delays.Table[3] == 2 && delays.Table[4] == 3
-	}, 2*time.Minute, 100*time.Millisecond)
+	}, patience, 100*time.Millisecond)
 }

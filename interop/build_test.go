@@ -109,13 +109,13 @@ func maven(cache, dir, version string) error {
 	defer os.RemoveAll(tmp)
 	out := filepath.Join(tmp, "out")
 	args := []string{
-		"-q", "-B", "-f", filepath.Join("java", "pom.xml"),
+		"-q", "-B", "-U", "-f", filepath.Join("java", "pom.xml"),
 		"-Dmaven.repo.local=" + filepath.Join(cache, "m2"), "-Dinterop.build=" + out,
 	}
 	if version != "" {
 		args = append(args, "-Drocketmq.version="+version)
 	}
-	cmd := exec.Command("mvn", append(args, "compile", "dependency:copy-dependencies")...)
+	cmd := exec.Command("mvn", append(args, "process-classes")...)
 	if said, err := cmd.CombinedOutput(); err != nil {
 		if bytes.Contains(said, []byte("Could not transfer")) || bytes.Contains(said, []byte("offline")) {
 			return fmt.Errorf("RocketMQ's store is %w, and Maven can't fetch them:\n%s", errMissing, said)

@@ -21,11 +21,14 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
+import org.apache.rocketmq.client.ClientConfig;
 import org.apache.rocketmq.client.consumer.DefaultLitePullConsumer;
 import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
 import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.exception.MQClientException;
+import org.apache.rocketmq.client.exception.OffsetNotFoundException;
+import org.apache.rocketmq.client.impl.factory.MQClientInstance;
 import org.apache.rocketmq.client.producer.DefaultMQProducer;
 import org.apache.rocketmq.client.producer.LocalTransactionState;
 import org.apache.rocketmq.client.producer.TransactionListener;
@@ -35,6 +38,8 @@ import org.apache.rocketmq.common.message.Message;
 import org.apache.rocketmq.common.message.MessageClientIDSetter;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageQueue;
+import org.apache.rocketmq.remoting.exception.RemotingException;
+import org.apache.rocketmq.remoting.protocol.header.QueryConsumerOffsetRequestHeader;
 
 /**
  * Sends and receives by RocketMQ's own client, for tests of a whole broker. It
@@ -45,7 +50,10 @@ import org.apache.rocketmq.common.message.MessageQueue;
 public final class Client {
     private static final PrintStream OUT = new PrintStream(new FileOutputStream(FileDescriptor.out), false,
         StandardCharsets.UTF_8);
+    /** How long things may take that take moments on a machine that does nothing else. */
     private static final int PATIENCE_MS = 120_000;
+    private static final int PAUSE_MS = 20;
+    private static final int API_TIMEOUT_MS = 30_000;
 
     private Client() {
     }
@@ -80,7 +88,7 @@ public final class Client {
                 reply.put("keys", transact(request));
                 break;
             case "pull":
-                pull(request, reply);
+                reply.put("messages", pull(request));
                 break;
             case "push":
                 reply.put("messages", push(request));
@@ -99,32 +107,86 @@ public final class Client {
         return m;
     }
 
-    /** Waits until the name server knows the broker, which says that it is up before that. */
-    private static void awaitRoute(DefaultMQProducer producer) throws Exception {
-        long end = System.currentTimeMillis() + PATIENCE_MS;
-        while (true) {
+    /** Something that fails while RocketMQ is not ready for it. */
+    private interface Attempt<T> {
+        T make() throws Exception;
+    }
+
+    /**
+     * Makes an attempt until the name server and the broker are ready for it. Other
+     * failures than those are the caller's at once, and these are in the end. Time is
+     * counted in pauses, so that a process that was stopped has not lost its patience.
+     */
+    private static <T> T patiently(Attempt<T> attempt) throws Exception {
+        for (int pauses = 0; ; pauses++) {
             try {
-                producer.fetchPublishMessageQueues(producer.getCreateTopicKey());
-                return;
-            } catch (MQClientException e) {
-                if (System.currentTimeMillis() > end) {
+                return attempt.make();
+            } catch (Exception e) {
+                if (!notReady(e) || pauses >= PATIENCE_MS / PAUSE_MS) {
                     throw e;
                 }
-                synchronized (Client.class) {
-                    Client.class.wait(50);
-                }
+                pause();
             }
+        }
+    }
+
+    /** Says that a request did not come through, or that nobody knows yet what was asked for. */
+    private static boolean notReady(Throwable e) {
+        for (Throwable cause = e; cause != null; cause = cause.getCause()) {
+            if (cause instanceof RemotingException || cause instanceof NotYet
+                || cause instanceof OffsetNotFoundException) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    /** What is asked for is not there yet. */
+    private static final class NotYet extends Exception {
+        private static final long serialVersionUID = 1;
+
+        NotYet(String what, Throwable cause) {
+            super(what, cause);
+        }
+    }
+
+    private static void pause() throws InterruptedException {
+        synchronized (Client.class) {
+            Client.class.wait(PAUSE_MS);
+        }
+    }
+
+    /** What all clients have in common. */
+    private static void configure(ClientConfig client, JSONObject request) {
+        client.setNamesrvAddr(request.getString("namesrv"));
+        client.setMqClientApiTimeout(API_TIMEOUT_MS);
+        client.setPollNameServerInterval(1000); // for consumers of topics that are not known yet
+    }
+
+    /** Starts a producer, and waits until the name server knows the broker, which says that it is up before that. */
+    private static void start(DefaultMQProducer producer, JSONObject request) throws Exception {
+        configure(producer, request);
+        producer.setSendMsgTimeout(PATIENCE_MS);
+        producer.start();
+        try {
+            patiently(() -> {
+                try {
+                    return producer.fetchPublishMessageQueues(producer.getCreateTopicKey());
+                } catch (MQClientException e) {
+                    throw new NotYet("the name server knows no broker", e);
+                }
+            });
+        } catch (Exception e) {
+            producer.shutdown();
+            throw e;
         }
     }
 
     /** Sends messages one by one, or as one batch, and returns their unique keys. */
     private static JSONArray send(JSONObject request) throws Exception {
         DefaultMQProducer producer = new DefaultMQProducer(request.getString("group"));
-        producer.setNamesrvAddr(request.getString("namesrv"));
-        producer.setSendMsgTimeout(PATIENCE_MS);
-        producer.start();
+        start(producer, request);
         try {
-            awaitRoute(producer);
             List<Message> all = new ArrayList<>();
             for (Object spec : request.getJSONArray("messages")) {
                 all.add(message((JSONObject) spec));
@@ -150,8 +212,6 @@ public final class Client {
     private static JSONArray transact(JSONObject request) throws Exception {
         LocalTransactionState end = LocalTransactionState.valueOf(request.getString("end"));
         TransactionMQProducer producer = new TransactionMQProducer(request.getString("group"));
-        producer.setNamesrvAddr(request.getString("namesrv"));
-        producer.setSendMsgTimeout(PATIENCE_MS);
         producer.setTransactionListener(new TransactionListener() {
             @Override
             public LocalTransactionState executeLocalTransaction(Message m, Object arg) {
@@ -163,9 +223,8 @@ public final class Client {
                 return end;
             }
         });
-        producer.start();
+        start(producer, request);
         try {
-            awaitRoute(producer);
             JSONArray keys = new JSONArray();
             for (Object spec : request.getJSONArray("messages")) {
                 keys.add(producer.sendMessageInTransaction(message((JSONObject) spec), null).getMsgId());
@@ -188,63 +247,117 @@ public final class Client {
         return row;
     }
 
-    /** Consumes a number of messages or a few more, and commits exactly what it consumed. */
-    private static void pull(JSONObject request, JSONObject reply) throws Exception {
-        DefaultLitePullConsumer consumer = new DefaultLitePullConsumer(request.getString("group"));
-        consumer.setNamesrvAddr(request.getString("namesrv"));
-        consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
-        consumer.setAutoCommit(false);
-        consumer.setPullBatchSize(3);
-        for (Object topic : request.getJSONArray("topics")) {
-            consumer.subscribe((String) topic, "*");
-        }
-        consumer.start();
+    /** Notes a message, and where its queue goes on behind it. */
+    private static void take(MessageExt m, JSONArray messages, Map<MessageQueue, Long> next) {
+        messages.add(row(m));
+        next.merge(new MessageQueue(m.getTopic(), m.getBrokerName(), m.getQueueId()), m.getQueueOffset() + 1, Math::max);
+    }
+
+    /**
+     * Waits until the broker has the offsets that a consumer committed: the consumer
+     * sends them as it shuts down, and waits for no answer. The next one of its group
+     * could be faster, and so could the end of the broker.
+     */
+    private static void awaitOffsets(JSONObject request, Map<MessageQueue, Long> next) throws Exception {
+        DefaultMQProducer observer = new DefaultMQProducer("observers");
+        start(observer, request);
         try {
-            JSONArray messages = new JSONArray();
-            Map<MessageQueue, Long> next = new HashMap<>();
-            long end = System.currentTimeMillis() + PATIENCE_MS;
-            while (messages.size() < request.getIntValue("count") && System.currentTimeMillis() < end) {
+            MQClientInstance client = observer.getDefaultMQProducerImpl().getMqClientFactory();
+            for (Map.Entry<MessageQueue, Long> queue : next.entrySet()) {
+                QueryConsumerOffsetRequestHeader header = new QueryConsumerOffsetRequestHeader();
+                header.setConsumerGroup(request.getString("group"));
+                header.setTopic(queue.getKey().getTopic());
+                header.setQueueId(queue.getKey().getQueueId());
+                header.setBrokerName(queue.getKey().getBrokerName());
+                patiently(() -> {
+                    client.updateTopicRouteInfoFromNameServer(header.getTopic());
+                    String broker = client.findBrokerAddressInPublish(header.getBrokerName());
+                    if (broker == null) { // It would be the name server that is asked.
+                        throw new NotYet("nobody knows where " + header.getBrokerName() + " is", null);
+                    }
+                    long offset = client.getMQClientAPIImpl().queryConsumerOffset(broker, header, API_TIMEOUT_MS);
+                    if (offset < queue.getValue()) {
+                        throw new NotYet(queue + " is committed up to " + offset, null);
+                    }
+                    return offset;
+                });
+            }
+        } finally {
+            observer.shutdown();
+        }
+    }
+
+    /** Starts a consumer that commits what it is told to; one that failed to start can't be started again. */
+    private static DefaultLitePullConsumer startPulling(JSONObject request) throws Exception {
+        return patiently(() -> {
+            DefaultLitePullConsumer consumer = new DefaultLitePullConsumer(request.getString("group"));
+            configure(consumer, request);
+            consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+            consumer.setAutoCommit(false);
+            consumer.setPullBatchSize(3);
+            for (Object topic : request.getJSONArray("topics")) {
+                consumer.subscribe((String) topic, "*");
+            }
+            consumer.start();
+            return consumer;
+        });
+    }
+
+    /** Consumes a number of messages or a few more, and commits exactly what it consumed. */
+    private static JSONArray pull(JSONObject request) throws Exception {
+        JSONArray messages = new JSONArray();
+        Map<MessageQueue, Long> next = new HashMap<>();
+        DefaultLitePullConsumer consumer = startPulling(request);
+        try {
+            for (int polls = 0; messages.size() < request.getIntValue("count") && polls < PATIENCE_MS / 1000; polls++) {
                 for (MessageExt m : consumer.poll(1000)) {
-                    messages.add(row(m));
-                    next.put(new MessageQueue(m.getTopic(), m.getBrokerName(), m.getQueueId()), m.getQueueOffset() + 1);
+                    take(m, messages, next);
                 }
             }
             consumer.commit(next, true);
-            reply.put("messages", messages);
         } finally {
             consumer.shutdown();
         }
+        awaitOffsets(request, next);
+        return messages;
+    }
+
+    /** Starts a consumer that is given messages; one that failed to start can't be started again. */
+    private static DefaultMQPushConsumer startPushing(JSONObject request, BlockingQueue<MessageExt> got) throws Exception {
+        return patiently(() -> {
+            DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(request.getString("group"));
+            configure(consumer, request);
+            consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+            for (Object topic : request.getJSONArray("topics")) {
+                consumer.subscribe((String) topic, "*");
+            }
+            consumer.registerMessageListener((MessageListenerConcurrently) (all, context) -> {
+                got.addAll(all);
+                return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
+            });
+            consumer.setAwaitTerminationMillisWhenShutdown(PATIENCE_MS); // what it has given out, it also commits
+            consumer.start();
+            return consumer;
+        });
     }
 
     /** Consumes until it has a number of messages, and whatever comes with the last one. */
     private static JSONArray push(JSONObject request) throws Exception {
-        DefaultMQPushConsumer consumer = new DefaultMQPushConsumer(request.getString("group"));
-        consumer.setNamesrvAddr(request.getString("namesrv"));
-        consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
-        for (Object topic : request.getJSONArray("topics")) {
-            consumer.subscribe((String) topic, "*");
-        }
         BlockingQueue<MessageExt> got = new LinkedBlockingQueue<>();
-        consumer.registerMessageListener((MessageListenerConcurrently) (all, context) -> {
-            got.addAll(all);
-            return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
-        });
-        consumer.setAwaitTerminationMillisWhenShutdown(PATIENCE_MS); // what it has given out, it also commits
-        consumer.start();
+        DefaultMQPushConsumer consumer = startPushing(request, got);
         try {
-            long end = System.currentTimeMillis() + PATIENCE_MS;
-            synchronized (Client.class) {
-                while (got.size() < request.getIntValue("count") && System.currentTimeMillis() < end) {
-                    Client.class.wait(20);
-                }
+            for (int pauses = 0; got.size() < request.getIntValue("count") && pauses < PATIENCE_MS / PAUSE_MS; pauses++) {
+                pause();
             }
         } finally {
             consumer.shutdown();
         }
         JSONArray messages = new JSONArray();
+        Map<MessageQueue, Long> next = new HashMap<>();
         for (MessageExt m : got) {
-            messages.add(row(m));
+            take(m, messages, next);
         }
+        awaitOffsets(request, next);
         return messages;
     }
 }

@@ -78,6 +78,7 @@ final class OpenStore {
         config.setHaListenPort(0); // any that is free
         config.setDiskMaxUsedSpaceRatio(95); // the disk of a test may be rather full
         config.setCleanFileForciblyEnable(false);
+        config.setDeleteWhen("24"); // an hour that never comes: it deletes when it is told to
         config.setMaxMessageSize(256 << 10); // each thread that puts has a buffer of that
         config.setFileReservedTime(c.getIntValue("reservedHours", 72));
         config.setSyncFlushTimeout(600_000); // it is no failure that a machine is slow
