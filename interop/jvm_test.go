@@ -141,14 +141,14 @@ func (j *jvm) end() {
 }
 
 // kill ends it as a power switch would end it, but for the kernel.
-func (j *jvm) kill(t *testing.T) {
+func (j *jvm) kill(t testing.TB) {
 	t.Helper()
 	require.NoError(t, j.cmd.Process.Kill())
 	<-j.done
 }
 
 // halt has it end itself, at once and in the midst of everything.
-func (j *jvm) halt(t *testing.T) {
+func (j *jvm) halt(t testing.TB) {
 	t.Helper()
 	_, err := j.call(map[string]any{"op": "halt", "store": ""}, nil)
 	require.ErrorIs(t, err, io.EOF)
