@@ -190,6 +190,9 @@ func (m *maker) compress(s *spec) {
 	one := s.message(m.t)
 	one.Body = append(one.Body, strings.Repeat("all the same ", 1+m.rnd.IntN(20))...)
 	require.NoError(m.t, one.CompressBody(kinds[m.rnd.IntN(len(kinds))]))
+	if one.SysFlag.Compression() == message.CompressionZLIB && m.n%2 == 0 {
+		one.SysFlag &^= message.CompressionMask // as clients did when there was nothing else
+	}
 	s.Body, s.SysFlag = one.Body, int32(one.SysFlag)
 }
 
@@ -205,4 +208,62 @@ func (m *maker) batch(s *spec) {
 	body, err := message.EncodeBatch(elements)
 	require.NoError(m.t, err)
 	s.Batch, s.Body, s.Properties, s.StoreTimestamp = true, body, []byte{}, m.now
+}
+
+// TestMaker: among the messages are those that docs/interop.md speaks of, by the
+// seed of TestSameBytes.
+func TestMaker(t *testing.T) {
+	for _, l := range []layout{tiny, small} { // they differ in the length of bodies
+		t.Run(l.name, func(t *testing.T) {
+			kinds := map[string]int{}
+			note := func(kind string, is bool) {
+				if is {
+					kinds[kind]++
+				}
+			}
+			batches := map[bool]int{}
+			specs := newMaker(t, 1, l).make(300)
+			for _, s := range specs {
+				batches[s.Batch]++
+			}
+			require.Positive(t, batches[true])
+			require.Positive(t, batches[false])
+			for _, s := range expand(t, specs) {
+				m := s.message(t)
+				note("topic of version 2", len(m.Topic) > 127)
+				note("born host of version 6", m.BornHost.Addr().Is6())
+				note("store host of version 6", m.StoreHost.Addr().Is6())
+				note("both of version 4", m.BornHost.Addr().Is4() && m.StoreHost.Addr().Is4())
+				note("empty body", len(m.Body) == 0)
+				note("several tags", m.SysFlag&message.MultiTags != 0)
+				for name, bits := range map[string]message.SysFlag{
+					"half message": message.TransactionPrepared, "commit": message.TransactionCommit,
+					"rollback": message.TransactionRollback,
+				} {
+					note(name, m.SysFlag&message.TransactionMask == bits)
+				}
+				note("body with "+m.SysFlag.Compression().String(), true)
+				note("zlib of an old client", m.SysFlag&(message.Compressed|message.CompressionMask) == message.Compressed)
+				_, tags := m.Properties.Get(message.PropertyTags)
+				note("no tags", !tags)
+				keys, _ := m.Properties.Get(message.PropertyKeys)
+				note("several keys", len(strings.Fields(keys)) > 1)
+				for name := range m.Properties.All() {
+					kinds[name]++
+				}
+			}
+			for _, kind := range []string{
+				"topic of version 2", "born host of version 6", "store host of version 6", "both of version 4", "empty body",
+				"several tags", "zlib of an old client", "half message", "commit", "rollback", "no tags", "several keys", "имя",
+				"body with " + message.CompressionLZ4.String(), "body with " + message.CompressionZSTD.String(),
+				"body with " + message.CompressionZLIB.String(),
+				message.PropertyTags, message.PropertyKeys, message.PropertyUniqKey, message.PropertyWait,
+				message.PropertyShardingKey, message.PropertyRealTopic, message.PropertyRealQueueID,
+				message.PropertyTransactionPrepared, message.PropertyProducerGroup, message.PropertyDupInfo,
+				message.PropertyExtendUniqInfo, message.PropertyRetryTopic, message.PropertyReconsumeTime,
+			} {
+				require.Positive(t, kinds[kind], kind)
+			}
+		})
+	}
 }
