@@ -109,8 +109,10 @@ func maven(cache, dir, version string) error {
 	defer os.RemoveAll(tmp)
 	out := filepath.Join(tmp, "out")
 	args := []string{
-		"-q", "-B", "-U", "-f", filepath.Join("java", "pom.xml"),
+		"-q", "-B", "-f", filepath.Join("java", "pom.xml"),
 		"-Dmaven.repo.local=" + filepath.Join(cache, "m2"), "-Dinterop.build=" + out,
+		// A registry that is busy is asked again, as one that does not answer is anyway.
+		"-Dmaven.wagon.http.serviceUnavailableRetryStrategy.class=standard",
 	}
 	if version != "" {
 		args = append(args, "-Drocketmq.version="+version)
