@@ -53,7 +53,8 @@ type process struct {
 }
 
 // patience is how long a server may take for what takes it seconds on a machine
-// that does nothing else.
+// that does nothing else. It is counted in pauses, so that a machine that stood
+// still has not used it up.
 const patience = 5 * time.Minute
 
 // portTaken is what a server prints that ends because somebody took its port.
@@ -70,12 +71,8 @@ func (c *cluster) startServer(class, heap string, config func(port int) []string
 		file := filepath.Join(c.temp, fmt.Sprint("config", c.starts))
 		require.NoError(c.t, os.WriteFile(file, []byte(strings.Join(config(port), "\n")), 0o600))
 		p := c.launch(class, heap, file)
-		select {
-		case <-p.up:
+		if p.ready(c.t) {
 			return p, port
-		case <-p.done:
-		case <-time.After(patience):
-			p.kill(c.t)
 		}
 		require.Contains(c.t, p.said.String(), portTaken, "%s did not start", class)
 	}
@@ -111,6 +108,22 @@ func (c *cluster) launch(class, heap, config string) *process {
 		<-p.done
 	})
 	return p
+}
+
+// ready waits until it is up, or has ended; it ends one that never is either.
+func (p *process) ready(t *testing.T) bool {
+	t.Helper()
+	for range int(patience / time.Second) {
+		select {
+		case <-p.up:
+			return true
+		case <-p.done:
+			return false
+		case <-time.After(time.Second):
+		}
+	}
+	p.kill(t)
+	return false
 }
 
 // stop ends it as an operator would.
@@ -664,7 +677,7 @@ func TestBrokerOnSteles(t *testing.T) {
 // broker that is killed forgets.
 func (c *cluster) awaitOffsets(b *book, groups ...string) {
 	c.t.Helper()
-	require.Eventually(c.t, func() bool {
+	written := func() bool {
 		offsets, _, err := brokerconfig.ReadConsumerOffsets(c.config())
 		if err != nil {
 			return false // while it is written
@@ -678,5 +691,13 @@ func (c *cluster) awaitOffsets(b *book, groups ...string) {
 		}
 		delays, _, err := brokerconfig.ReadDelayOffsets(c.config())
 		return err == nil && delays.Table[1] == 3 && delays.Table[3] == 2 && delays.Table[4] == 3
-	}, patience, 100*time.Millisecond)
+	}
+	const pause = 100 * time.Millisecond
+	for range int(patience / pause) {
+		if written() {
+			return
+		}
+		<-time.After(pause)
+	}
+	require.Fail(c.t, "the broker does not write its offsets")
 }
