@@ -380,3 +380,39 @@ func TestRemoveBeforeKeepsWhatIsNotCommitted(t *testing.T) {
 		require.Equal(t, 2, n)
 	})
 }
+
+// Zeros are written ahead where each append waits for its flush through the
+// descriptor, and nowhere else: they are there for the flush.
+func TestZerosAhead(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		path   commitlog.WritePath
+		sync   bool
+		writes int
+	}{
+		{"file, flushed each time", commitlog.WriteFile, true, 1 + 256/16},
+		{"file", commitlog.WriteFile, false, 1},
+		{"pool, flushed each time", commitlog.WritePool, true, 2},
+		{"mapping, flushed each time", commitlog.WriteMmap, true, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			d := crashdisk.New()
+			l := startLog(t, d, 1<<20, with(c.path), func(o *commitlog.Options) { o.CommitOnFlush = c.sync })
+			seq := commitlog.NewSequence(0)
+			for range 3 {
+				r := add(t, l, seq, 300, "x")
+				require.NoError(t, l.WaitFlushed(background(), r.End(), 0))
+				if r.Offset == 0 {
+					require.Equal(t, c.writes, d.Count(crashdisk.OpWrite, filePath(0)))
+				}
+			}
+			if c.path == commitlog.WriteFile {
+				require.Equal(t, c.writes+2, d.Count(crashdisk.OpWrite, filePath(0)), "the zeros last for a while")
+			}
+			all, _ := scan(t, l, 0, l.Appended(), commitlog.ScanOptions{})
+			require.Len(t, recordsOf(all), 3)
+		})
+	}
+}

@@ -27,6 +27,9 @@ type File struct {
 	how  Mapping
 	lax  bool // the file may be longer than size, which is what counts
 
+	// zeroed, unless 0, is where zeros end that the next flush takes along.
+	zeroed atomic.Int64
+
 	refs atomic.Int32 // the Queue's one and those of views
 	data atomic.Pointer[[]byte]
 
@@ -163,7 +166,12 @@ func (f *File) Flush(from, to int64) error {
 	if err != nil {
 		return err
 	}
-	return r.Flush(from, to-from)
+	zeroed := f.zeroed.Load()
+	if err := r.Flush(from, max(to, zeroed)-from); err != nil {
+		return err
+	}
+	f.zeroed.CompareAndSwap(zeroed, 0)
+	return nil
 }
 
 // Redirty makes the next Flush write the bytes [from, to) of the file (positions

@@ -34,6 +34,20 @@ func tellsData(f *os.File) bool {
 	}
 }
 
+// Overwrites reports whether the file system writes a block again where it is.
+// Others take a new one, so that zeros there would be written for nothing, and
+// take space that was reserved.
+func (r *osRegion) Overwrites() bool {
+	if r.file == nil {
+		return false
+	}
+	var st unix.Statfs_t
+	if err := retry(func() error { return unix.Fstatfs(int(r.file.Fd()), &st) }); err != nil {
+		return false
+	}
+	return st.Type == unix.EXT4_SUPER_MAGIC || st.Type == unix.XFS_SUPER_MAGIC
+}
+
 // NextData asks the file system where the next written bytes are. Blocks that
 // are reserved and unwritten count as none.
 func (r *osRegion) NextData(off int64) int64 {

@@ -78,10 +78,8 @@ type staged struct {
 	tail    int64        // behind the last byte that was Put; the putter's own
 }
 
-// write moves [written, to) into the page cache.
+// write moves [written, to) into the page cache. s.mu is held.
 func (s *staged) write(to int64) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	size := int64(len(s.buf))
 	for from := s.written.Load(); from < to; {
 		at := from % size
@@ -112,15 +110,27 @@ func (s *staged) copyIn(pos int64, b []byte) {
 
 // fileWriter writes through the descriptor, by way of a ring that gathers what
 // is committed together.
-type fileWriter struct{ staged }
+type fileWriter struct {
+	staged
+	zeros zeros // guarded by mu
+}
 
 // NewFileWriter returns a Writer that writes to f through its descriptor, from
-// the position from on. What is Put waits in ring until it is committed, or until
-// the ring is full; then Put writes it. The ring is the Writer's until its Close,
-// and must not be empty.
-func NewFileWriter(f *File, ring []byte, from int64) Writer {
-	w := &fileWriter{staged{file: f, buf: ring, tail: from}}
+// the position from on; all behind it must be zeros. What is Put waits in ring
+// until it is committed, or until the ring is full; then Put writes it. The ring is
+// the Writer's until its Close, and must not be empty.
+//
+// ahead, unless it is 0, is for who flushes after each commit: once the commits
+// come there, the Writer writes up to that many bytes of zeros in front of them,
+// which the next flush takes along. Blocks that were only reserved cost each flush
+// that comes to a new one a change of the file's metadata. It does so only for
+// short commits, and where the Disk says that it helps.
+func NewFileWriter(f *File, ring []byte, from, ahead int64) Writer {
+	w := &fileWriter{staged: staged{file: f, buf: ring, tail: from}, zeros: zeros{ahead: ahead}}
 	w.written.Store(from)
+	if ahead > 0 && !f.overwrites() {
+		w.zeros.ahead = 0
+	}
 	return w
 }
 
@@ -131,7 +141,7 @@ func (w *fileWriter) Put(pos int64, b []byte) error {
 	}
 	n, size := int64(len(b)), int64(len(w.buf))
 	if pos+n-w.written.Load() > size {
-		if err := w.write(pos); err != nil {
+		if err := w.overflow(pos); err != nil {
 			return err
 		}
 	}
@@ -149,8 +159,24 @@ func (w *fileWriter) Put(pos int64, b []byte) error {
 	return nil
 }
 
+// overflow writes what was Put, which ends at pos, so that the ring has room.
+func (w *fileWriter) overflow(pos int64) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.write(pos)
+}
+
 // Commit implements Writer.
-func (w *fileWriter) Commit(to int64) error { return w.write(to) }
+func (w *fileWriter) Commit(to int64) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	from := w.written.Load()
+	if err := w.write(to); err != nil {
+		return err
+	}
+	w.zeros.follow(w.file, from, w.written.Load())
+	return nil
+}
 
 // Close implements Writer.
 func (w *fileWriter) Close() {}

@@ -38,7 +38,10 @@ var writers = map[string]func(t *testing.T, d mappedfile.Disk, f *mappedfile.Fil
 		return p.Writer(f, from)
 	},
 	"file": func(_ *testing.T, _ mappedfile.Disk, f *mappedfile.File, from int64) mappedfile.Writer {
-		return mappedfile.NewFileWriter(f, make([]byte, 5000), from)
+		return mappedfile.NewFileWriter(f, make([]byte, 5000), from, 0)
+	},
+	"file with zeros ahead": func(_ *testing.T, _ mappedfile.Disk, f *mappedfile.File, from int64) mappedfile.Writer {
+		return mappedfile.NewFileWriter(f, make([]byte, 5000), from, 10000)
 	},
 }
 

@@ -133,6 +133,9 @@ func (r *region) Redirty(from, to int64) {
 	}
 }
 
+// Overwrites implements what mappedfile.NewFileWriter asks.
+func (r *region) Overwrites() bool { return true }
+
 // NextData is the first position at or after off on a page that holds anything
 // but zeros, and at least the length of the file when there is none: the
 // interface that mappedfile.File.NextData looks for.
