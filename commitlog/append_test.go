@@ -205,7 +205,7 @@ func TestStoreTimeNeverDecreases(t *testing.T) {
 	d, c := crashdisk.New(), newClock()
 	l := openLog(t, d, 4096, func(o *commitlog.Options) { o.Clock = c.Now })
 	const known = firstTime + 500 // of the record before the start
-	require.NoError(t, l.Start(0, 0, known, false))
+	require.NoError(t, l.Start(commitlog.StartOptions{LastTime: known}))
 	require.Equal(t, known, l.LastTime())
 	seq := commitlog.NewSequence(0)
 	for _, row := range []struct{ clock, want int64 }{

@@ -35,7 +35,7 @@ func pathLog(b *testing.B, path WritePath, sync bool, flushes *int64, bytes *int
 		require.NoError(b, file.Write(at, page))
 	}
 	require.NoError(b, file.Flush(0, benchFile))
-	require.NoError(b, l.Start(0, 0, 0, true))
+	require.NoError(b, l.Start(StartOptions{Clean: true}))
 	return l
 }
 

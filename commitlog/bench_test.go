@@ -41,7 +41,7 @@ func benchLog(tb testing.TB, disk mappedfile.Disk, propertyCRC bool) *Log {
 	for i := 0; i < len(data); i += pageSize {
 		data[i] = 1
 	}
-	require.NoError(tb, l.Start(0, 0, 0, false))
+	require.NoError(tb, l.Start(StartOptions{}))
 	if disk == nil {
 		clear(data) // warm again: Start has given the pages back
 	}

@@ -117,7 +117,7 @@ func TestRemoveBefore(t *testing.T) {
 			t.Parallel()
 			d := write(t, whole, damageFile)
 			l := openLog(t, d, 0)
-			require.NoError(t, l.Start(damageEnd, damageEnd, firstTime, true))
+			require.NoError(t, l.Start(commitlog.StartOptions{End: damageEnd, Flushed: damageEnd, LastTime: firstTime, Clean: true}))
 			v, err := l.ViewRecord(200)
 			require.NoError(t, err)
 			n, err := l.RemoveBefore(c.before)
@@ -140,7 +140,7 @@ func TestRemoveBeforeDoesNotWaitForAppends(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := write(t, damageLog(t), damageFile)
 		l := openLog(t, d, 0)
-		require.NoError(t, l.Start(damageEnd, damageEnd, firstTime, true))
+		require.NoError(t, l.Start(commitlog.StartOptions{End: damageEnd, Flushed: damageEnd, LastTime: firstTime, Clean: true}))
 		making := make(chan struct{})
 		d.Observe(func(op crashdisk.Op, _ string) {
 			if op == crashdisk.OpCreate {

@@ -112,7 +112,7 @@ func TestPowerCuts(t *testing.T) {
 					from = 0
 				}
 				l, r := j.recover(d, from, flushed, setClock, j.path())
-				require.NoError(t, l.Start(r.End, flushed, r.LastTime, false))
+				require.NoError(t, l.Start(commitlog.StartOptions{End: r.End, Flushed: flushed, LastTime: r.LastTime}))
 				require.Equal(t, r.End, l.Flushed())
 				j.work(d, l, 1+j.rng.IntN(30), fmt.Sprintf("life %d ", life))
 				flushed = l.Flushed()
@@ -137,7 +137,7 @@ func TestPowerCutsDuringStart(t *testing.T) {
 			l, r := j.recover(d, 0, flushed, j.path())
 			var clones []*crashdisk.Disk
 			d.Observe(func(crashdisk.Op, string) { clones = append(clones, d.CrashClone(seed+uint64(len(clones)))) })
-			require.NoError(t, l.Start(r.End, flushed, r.LastTime, false))
+			require.NoError(t, l.Start(commitlog.StartOptions{End: r.End, Flushed: flushed, LastTime: r.LastTime}))
 			d.Observe(nil)
 			require.NotEmpty(t, clones)
 			end := r.End
@@ -146,7 +146,7 @@ func TestPowerCutsDuringStart(t *testing.T) {
 				after.records, after.starts = slices.Clone(j.records), slices.Clone(j.starts)
 				l, r := after.recover(clone, 0, flushed, j.path())
 				require.LessOrEqual(t, r.End, end)
-				require.NoError(t, l.Start(r.End, flushed, r.LastTime, false))
+				require.NoError(t, l.Start(commitlog.StartOptions{End: r.End, Flushed: flushed, LastTime: r.LastTime}))
 				after.work(clone, l, 3, "second life")
 				after.recover(clone.CrashClone(seed), 0, l.Flushed())
 			}
@@ -165,7 +165,7 @@ func TestKill(t *testing.T) {
 				j, d := newJournal(t, seed), crashdisk.New()
 				for life := range 3 {
 					l, r := j.recover(d, 0, 0, with(path))
-					require.NoError(t, l.Start(r.End, 0, r.LastTime, false))
+					require.NoError(t, l.Start(commitlog.StartOptions{End: r.End, Flushed: 0, LastTime: r.LastTime}))
 					j.work(d, l, 20, fmt.Sprintf("life %d ", life))
 					committed := l.Committed()
 					d = d.KillClone()
@@ -218,7 +218,7 @@ func TestKilledInTheMiddleOfAWrite(t *testing.T) {
 						durable = k.committed
 					}
 					l, r := after.recover(disk, 0, durable, func(o *commitlog.Options) { o.WritePath = allPaths[i%3] })
-					require.NoError(t, l.Start(r.End, k.flushed, r.LastTime, false))
+					require.NoError(t, l.Start(commitlog.StartOptions{End: r.End, Flushed: k.flushed, LastTime: r.LastTime}))
 					after.work(disk, l, 2, "second life")
 				}
 			}

@@ -246,7 +246,7 @@ func checkRecovery(t *testing.T, d *crashdisk.Disk, durable message.Offset, want
 
 	// What was recovered can be started, and a record that is appended then is
 	// found by the next recovery, with nothing behind it.
-	require.NoError(t, l.Start(r.End, 0, r.LastTime, false))
+	require.NoError(t, l.Start(commitlog.StartOptions{End: r.End, Flushed: 0, LastTime: r.LastTime}))
 	seq := commitlog.NewSequence(99)
 	last := add(t, l, seq, damageRecord, "new")
 	require.NoError(t, l.Close())

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stelelog/stele/internal/watermark"
+	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
 )
 
@@ -107,6 +108,12 @@ func (l *Log) flushAll() error {
 		return nil
 	}
 	start := time.Now()
+	if from < l.again {
+		err := mappedfile.Guard(func() error { return l.files.Redirty(from, min(to, l.again)) })
+		if err != nil {
+			return l.poison(err)
+		}
+	}
 	if plantedAck.on() {
 		l.flushed.Advance(to)
 	}

@@ -107,7 +107,7 @@ func FuzzRecover(f *testing.F) {
 		require.NoError(t, err)
 		require.GreaterOrEqual(t, r.End, o.From)
 		require.LessOrEqual(t, r.End, size)
-		require.NoError(t, l.Start(r.End, 0, r.LastTime, false))
+		require.NoError(t, l.Start(commitlog.StartOptions{End: r.End, Flushed: 0, LastTime: r.LastTime}))
 		added := add(t, l, commitlog.NewSequence(1), 200, "new")
 		require.NoError(t, l.Close())
 

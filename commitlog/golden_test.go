@@ -68,7 +68,7 @@ func goldenLog(t *testing.T, pos int64, crc bool) (*crashdisk.Disk, *commitlog.L
 	})
 	require.EqualValues(t, size, l.FileSize(), "the length of the files that are there")
 	require.Equal(t, "00000000001073741824", l.Files().First().Path()[len(dir)+1:])
-	require.NoError(t, l.Start(message.Offset(goldenBase+pos), message.Offset(goldenBase+pos), 0, false))
+	require.NoError(t, l.Start(commitlog.StartOptions{End: message.Offset(goldenBase + pos), Flushed: message.Offset(goldenBase + pos)}))
 	return d, l
 }
 

@@ -88,7 +88,7 @@ func startLog(t testing.TB, d mappedfile.Disk, size int64, change ...func(*commi
 	l := openLog(t, d, size, change...)
 	r, err := l.Recover(commitlog.RecoverOptions{From: l.Min()})
 	require.NoError(t, err)
-	require.NoError(t, l.Start(r.End, l.Min(), r.LastTime, false))
+	require.NoError(t, l.Start(commitlog.StartOptions{End: r.End, Flushed: l.Min(), LastTime: r.LastTime}))
 	return l
 }
 

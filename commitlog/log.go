@@ -33,6 +33,8 @@ type Log struct {
 	lastTime  atomic.Int64   // store time of the newest record, ms; never decreases
 	failure   atomic.Pointer[error]
 	flushing  atomic.Int64 // moves when a flush begins, and when it ends
+	// again is up to where the flusher has to redirty what it flushes. Start sets it.
+	again int64
 
 	kick       chan struct{} // wakes the flusher
 	commits    chan struct{} // wakes the committer
@@ -119,16 +121,30 @@ func (l *Log) WaitFlushedBeyond(ctx context.Context, past message.Offset) error 
 	return l.flushed.Wait(ctx, int64(past)+1, 0)
 }
 
-// Start makes the log appendable. The next record goes to end, which must be
-// where Recover ended or a clean close left off; lastTime is the store time of
-// the record before it, which later ones don't fall behind. Everything below
-// end is made durable first, everything behind it zeroed and synced, so that an
-// old tail can never be taken for new records. With clean the tail is taken to
-// be zeros, and nothing is written.
+// StartOptions says where a log goes on.
+type StartOptions struct {
+	// End is where the next record goes: where Recover ended, or a clean close
+	// left off.
+	End message.Offset
+	// Flushed is how much of what lies below End is known to be on disk.
+	Flushed message.Offset
+	// LastTime is the store time of the record before End, which later ones
+	// don't fall behind, in milliseconds since the Unix epoch.
+	LastTime int64
+	// Clean says that zeros follow End, so that none need be written.
+	Clean bool
+	// Later leaves it to the first flush to make durable what lies between
+	// Flushed and End.
+	Later bool
+}
+
+// Start makes the log appendable. Everything below End is made durable first,
+// unless that may come later, and everything behind it zeroed and synced, so that
+// an old tail can never be taken for new records.
 //
 // Start runs once. It can be tried again after an error, but not after one that
 // wraps ErrPoisoned: then a flush failed.
-func (l *Log) Start(end message.Offset, flushedTo message.Offset, lastTime int64, clean bool) error {
+func (l *Log) Start(o StartOptions) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -141,18 +157,18 @@ func (l *Log) Start(end message.Offset, flushedTo message.Offset, lastTime int64
 	case l.Err() != nil:
 		return l.Err()
 	}
-	err := mappedfile.Guard(func() error { return l.settleTail(int64(end), int64(flushedTo), clean) })
+	err := mappedfile.Guard(func() error { return l.settle(o) })
 	if err != nil {
 		return l.fatal(err)
 	}
-	l.appended.Reset(int64(end))
-	l.committed.Reset(int64(end))
-	l.flushed.Reset(int64(end))
-	l.lastTime.Store(lastTime)
+	end := int64(o.End)
+	l.appended.Reset(end)
+	l.committed.Reset(end)
+	l.lastTime.Store(o.LastTime)
 	if err := l.openPath(); err != nil {
 		return err
 	}
-	l.startAllocator(int64(end))
+	l.startAllocator(end)
 	l.started = true
 	l.background.Go(l.flushLoop)
 	if l.pool != nil {
@@ -184,14 +200,35 @@ func (l *Log) startAllocator(end int64) {
 	}
 }
 
-// settleTail cuts the files back to end and finds the file that end lies in.
-func (l *Log) settleTail(end, flushedTo int64, clean bool) error {
+// settle makes what lies below the end durable, or leaves that to the flusher, cuts
+// the files back to the end and finds the file that it lies in.
+func (l *Log) settle(o StartOptions) error {
+	end := int64(o.End)
 	if end < l.files.Min() || end > l.files.End() {
 		return fmt.Errorf("%s: start at %d: %w: the files hold [%d, %d)", l.o.Dir, end, ErrOutOfRange, l.files.Min(), l.files.End())
 	}
-	if err := l.flushAgain(min(flushedTo, end), end); err != nil {
+	flushed := max(int64(min(o.Flushed, o.End)), l.files.Min())
+	from := flushed
+	if o.Later {
+		// Of the last page from now on only appends store anything.
+		l.again = end &^ (pageSize - 1)
+		from = max(from, l.again)
+	}
+	if err := l.files.Redirty(from, end); err != nil {
 		return l.poison(err)
 	}
+	if !o.Later {
+		if err := l.files.Flush(from, end); err != nil {
+			return l.poison(err)
+		}
+		flushed = end
+	}
+	l.flushed.Reset(flushed)
+	return l.cutTail(end, o.Clean)
+}
+
+// cutTail removes what lies behind the end.
+func (l *Log) cutTail(end int64, clean bool) error {
 	// A file that holds nothing is removed like those behind it, unless it is
 	// the first: its name is all that says where the log begins.
 	cut := end
@@ -294,19 +331,4 @@ func (l *Log) poison(cause error) error {
 		}
 	}
 	return l.Err()
-}
-
-// flushAgain makes [from, to) durable, also where an earlier owner of the log
-// tried to and failed.
-func (l *Log) flushAgain(from, to int64) error {
-	for _, f := range l.files.Files() {
-		lo, hi := max(from, f.Base()), min(to, f.End())
-		if lo >= hi {
-			continue
-		}
-		if err := f.Redirty(lo-f.Base(), hi-f.Base()); err != nil {
-			return err
-		}
-	}
-	return l.files.Flush(from, to)
 }

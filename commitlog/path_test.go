@@ -50,7 +50,7 @@ func TestPathsWriteTheSameBytes(t *testing.T) {
 			l := openLog(t, d, size, with(path()), func(o *commitlog.Options) {
 				o.Clock, o.CommitOnFlush, o.PoolBuffers = c.Now, commitOnFlush, 2
 			})
-			require.NoError(t, l.Start(end, end, before, false))
+			require.NoError(t, l.Start(commitlog.StartOptions{End: end, Flushed: end, LastTime: before}))
 			for i := range 8 {
 				n := []int{sealedMin, 300, 5000, 90_000}[rng.IntN(4)]
 				if i == 4 {
@@ -219,8 +219,8 @@ func TestNoMemoryForThePool(t *testing.T) {
 	d := crashdisk.New()
 	d.Inject(crashdisk.Fault{Op: crashdisk.OpMemory, Err: syscall.ENOMEM, After: 1})
 	l := openLog(t, d, 4096, with(commitlog.WritePool))
-	require.ErrorIs(t, l.Start(0, 0, 0, false), syscall.ENOMEM)
-	require.NoError(t, l.Start(0, 0, 0, false), "it can be tried again")
+	require.ErrorIs(t, l.Start(commitlog.StartOptions{}), syscall.ENOMEM)
+	require.NoError(t, l.Start(commitlog.StartOptions{}), "it can be tried again")
 	add(t, l, commitlog.NewSequence(0), 200, "x")
 }
 

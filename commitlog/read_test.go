@@ -25,7 +25,7 @@ func TestViewRecord(t *testing.T) {
 	message.Record(log[2448:2648]).Patch(2448, 12, 1) // record 12 has another time, which nobody looks at
 	d := write(t, log, damageFile)
 	l := openLog(t, d, 0)
-	require.NoError(t, l.Start(damageEnd, damageEnd, firstTime, true))
+	require.NoError(t, l.Start(commitlog.StartOptions{End: damageEnd, Flushed: damageEnd, LastTime: firstTime, Clean: true}))
 	_, err := l.RemoveBefore(1024)
 	require.NoError(t, err)
 	for _, c := range []struct {
@@ -84,7 +84,7 @@ func TestView(t *testing.T) {
 	t.Parallel()
 	whole := damageLog(t)
 	l := openLog(t, write(t, whole, damageFile), 0)
-	require.NoError(t, l.Start(damageEnd, damageEnd, firstTime, true))
+	require.NoError(t, l.Start(commitlog.StartOptions{End: damageEnd, Flushed: damageEnd, LastTime: firstTime, Clean: true}))
 	for _, c := range []struct {
 		name string
 		off  message.Offset

@@ -5,6 +5,10 @@ package commitlog_test
 
 import (
 	"bytes"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -39,7 +43,7 @@ func TestStart(t *testing.T) {
 			}
 			d := write(t, log, damageFile)
 			l := openLog(t, d, 0)
-			require.NoError(t, l.Start(c.end, c.end, firstTime, false))
+			require.NoError(t, l.Start(commitlog.StartOptions{End: c.end, Flushed: c.end, LastTime: firstTime}))
 			require.Equal(t, c.end, l.Appended())
 			require.Equal(t, c.end, l.Flushed())
 
@@ -80,10 +84,94 @@ func TestStartMakesTheRestDurable(t *testing.T) {
 	r, err := l.Recover(commitlog.RecoverOptions{From: flushed, Durable: flushed, Time: firstTime})
 	require.NoError(t, err)
 	require.Equal(t, end, r.End)
-	require.NoError(t, l.Start(r.End, flushed, r.LastTime, false))
+	require.NoError(t, l.Start(commitlog.StartOptions{End: r.End, Flushed: flushed, LastTime: r.LastTime}))
 	again, err := openLog(t, killed.DurableClone(), 0).Recover(commitlog.RecoverOptions{})
 	require.NoError(t, err)
 	require.Equal(t, end, again.End)
+}
+
+// The same, when it may come later: the first flush sees to it, and so does Close;
+// what a failed flush of the earlier owner dropped is written again.
+func TestStartLater(t *testing.T) {
+	t.Parallel()
+	const size, page = 16 << 10, 4096
+	for _, n := range []int{1, 12, 13, 14, 40, 100} { // several pages, several files
+		for name, settle := range map[string]func(t *testing.T, l *commitlog.Log){
+			"Flush": func(t *testing.T, l *commitlog.Log) { require.NoError(t, l.Flush(background())) },
+			"Close": func(t *testing.T, l *commitlog.Log) { require.NoError(t, l.Close()) },
+		} {
+			for _, failed := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%d records, %s, after a failed flush %v", n, name, failed), func(t *testing.T) {
+					t.Parallel()
+					d := crashdisk.New()
+					l := startLog(t, d, size)
+					seq := commitlog.NewSequence(0)
+					for range n {
+						add(t, l, seq, 300, "not flushed")
+					}
+					end := l.Appended()
+					if failed {
+						d.Inject(crashdisk.Fault{Op: crashdisk.OpFlush})
+						require.ErrorIs(t, l.Flush(background()), commitlog.ErrPoisoned)
+					}
+					killed := d.KillClone()
+					killed.ClearFaults()
+					spy := &redirtySpy{Disk: killed, pages: map[int64]bool{}}
+					l = openLog(t, spy, 0)
+					r, err := l.Recover(commitlog.RecoverOptions{})
+					require.NoError(t, err)
+					require.Equal(t, end, r.End)
+					require.NoError(t, l.Start(commitlog.StartOptions{End: r.End, LastTime: r.LastTime, Later: true}))
+					require.Equal(t, end, l.Appended())
+					spy.started.Store(true)
+					next := add(t, l, commitlog.NewSequence(0), 300, "next").Offset
+					settle(t, l)
+					again, err := openLog(t, killed.DurableClone(), 0).Recover(commitlog.RecoverOptions{})
+					require.NoError(t, err)
+					require.GreaterOrEqual(t, again.End, next)
+					for page := range (int64(end) + page - 1) / page {
+						require.True(t, spy.pages[page], "page %d of what was there is written again", page)
+					}
+					require.LessOrEqual(t, spy.late, int64(end)/page, "appends store into the last page")
+				})
+			}
+		}
+	}
+}
+
+// redirtySpy takes down which pages of a log are redirtied.
+type redirtySpy struct {
+	mappedfile.Disk
+	started atomic.Bool
+	mu      sync.Mutex
+	pages   map[int64]bool
+	late    int64 // behind the last one, once it is started
+}
+
+func (d *redirtySpy) Open(path string, m mappedfile.Mapping) (mappedfile.Region, error) {
+	r, err := d.Disk.Open(path, m)
+	base, _ := mappedfile.ParseFileName(filepath.Base(path))
+	return spiedRegion{r, d, base}, err
+}
+
+type spiedRegion struct {
+	mappedfile.Region
+	spy  *redirtySpy
+	base int64
+}
+
+func (r spiedRegion) Redirty(from, to int64) {
+	const page = 4096
+	r.spy.mu.Lock()
+	defer r.spy.mu.Unlock()
+	end := (r.base + to + page - 1) / page
+	for i := (r.base + from) / page; i < end; i++ {
+		r.spy.pages[i] = true
+	}
+	if r.spy.started.Load() {
+		r.spy.late = max(r.spy.late, end)
+	}
+	r.Region.(interface{ Redirty(from, to int64) }).Redirty(from, to)
 }
 
 func TestCleanStartChangesNothing(t *testing.T) {
@@ -91,7 +179,7 @@ func TestCleanStartChangesNothing(t *testing.T) {
 	log := damageLog(t)
 	d := write(t, log, damageFile)
 	l := openLog(t, d, 0)
-	require.NoError(t, l.Start(damageEnd, damageEnd, firstTime, true))
+	require.NoError(t, l.Start(commitlog.StartOptions{End: damageEnd, Flushed: damageEnd, LastTime: firstTime, Clean: true}))
 	require.NoError(t, l.Close())
 	for _, op := range []crashdisk.Op{
 		crashdisk.OpCreate, crashdisk.OpFlush, crashdisk.OpReserve, crashdisk.OpZero, crashdisk.OpRemove, crashdisk.OpSyncDir,
@@ -117,39 +205,39 @@ func TestStartRefuses(t *testing.T) {
 	t.Run("an end below the first file", func(t *testing.T) {
 		t.Parallel()
 		_, l := open(t)
-		err := l.Start(1023, 1023, 0, false)
+		err := l.Start(commitlog.StartOptions{End: 1023, Flushed: 1023})
 		require.ErrorIs(t, err, commitlog.ErrOutOfRange)
 		require.EqualError(t, err, "commitlog: start at 1023: offset outside the commit log: the files hold [1024, 3072)")
 	})
 	t.Run("an end behind the last file", func(t *testing.T) {
 		t.Parallel()
 		_, l := open(t)
-		require.ErrorIs(t, l.Start(3073, 3073, 0, false), commitlog.ErrOutOfRange)
-		require.NoError(t, l.Start(3072, 3072, 0, false), "and can be tried again")
+		require.ErrorIs(t, l.Start(commitlog.StartOptions{End: 3073, Flushed: 3073}), commitlog.ErrOutOfRange)
+		require.NoError(t, l.Start(commitlog.StartOptions{End: 3072, Flushed: 3072}), "and can be tried again")
 	})
 	t.Run("a second time", func(t *testing.T) {
 		t.Parallel()
 		_, l := open(t)
-		require.NoError(t, l.Start(damageEnd, damageEnd, 0, false))
-		require.ErrorContains(t, l.Start(damageEnd, damageEnd, 0, false), "started twice")
+		require.NoError(t, l.Start(commitlog.StartOptions{End: damageEnd, Flushed: damageEnd}))
+		require.ErrorContains(t, l.Start(commitlog.StartOptions{End: damageEnd, Flushed: damageEnd}), "started twice")
 	})
 	t.Run("a read-only log", func(t *testing.T) {
 		t.Parallel()
 		_, l := open(t, func(o *commitlog.Options) { o.ReadOnly = true })
-		require.ErrorIs(t, l.Start(damageEnd, damageEnd, 0, false), mappedfile.ErrReadOnly)
+		require.ErrorIs(t, l.Start(commitlog.StartOptions{End: damageEnd, Flushed: damageEnd}), mappedfile.ErrReadOnly)
 	})
 	t.Run("a closed log", func(t *testing.T) {
 		t.Parallel()
 		_, l := open(t)
 		require.NoError(t, l.Close())
-		require.ErrorIs(t, l.Start(damageEnd, damageEnd, 0, false), commitlog.ErrClosed)
+		require.ErrorIs(t, l.Start(commitlog.StartOptions{End: damageEnd, Flushed: damageEnd}), commitlog.ErrClosed)
 	})
 	t.Run("a log whose flush failed", func(t *testing.T) {
 		t.Parallel()
 		d, l := open(t)
 		d.Inject(crashdisk.Fault{Op: crashdisk.OpFlush})
-		require.ErrorIs(t, l.Start(damageEnd, 1024, 0, false), commitlog.ErrPoisoned)
-		require.ErrorIs(t, l.Start(damageEnd, 1024, 0, false), commitlog.ErrPoisoned, "the next flush would report success")
+		require.ErrorIs(t, l.Start(commitlog.StartOptions{End: damageEnd, Flushed: 1024}), commitlog.ErrPoisoned)
+		require.ErrorIs(t, l.Start(commitlog.StartOptions{End: damageEnd, Flushed: 1024}), commitlog.ErrPoisoned, "the next flush would report success")
 		require.Equal(t, 1, d.Total(crashdisk.OpFlush, crashdisk.CommitLog))
 		require.ErrorIs(t, l.Close(), commitlog.ErrPoisoned)
 	})
@@ -157,15 +245,15 @@ func TestStartRefuses(t *testing.T) {
 		t.Parallel()
 		d, l := open(t)
 		d.Inject(crashdisk.Fault{Op: crashdisk.OpFlush, After: 1})
-		require.ErrorIs(t, l.Start(damageEnd, 2048, 0, false), commitlog.ErrPoisoned)
-		require.ErrorIs(t, l.Start(damageEnd, 2048, 0, false), commitlog.ErrPoisoned)
+		require.ErrorIs(t, l.Start(commitlog.StartOptions{End: damageEnd, Flushed: 2048}), commitlog.ErrPoisoned)
+		require.ErrorIs(t, l.Start(commitlog.StartOptions{End: damageEnd, Flushed: 2048}), commitlog.ErrPoisoned)
 	})
 	t.Run("a full disk, but not for good", func(t *testing.T) {
 		t.Parallel()
 		d, l := open(t)
 		d.Inject(crashdisk.Fault{Op: crashdisk.OpZero, Err: mappedfile.ErrDiskFull})
-		require.ErrorIs(t, l.Start(damageEnd, 2048, 0, false), mappedfile.ErrDiskFull)
-		require.NoError(t, l.Start(damageEnd, 2048, 0, false))
+		require.ErrorIs(t, l.Start(commitlog.StartOptions{End: damageEnd, Flushed: 2048}), mappedfile.ErrDiskFull)
+		require.NoError(t, l.Start(commitlog.StartOptions{End: damageEnd, Flushed: 2048}))
 	})
 	t.Run("append before start", func(t *testing.T) {
 		t.Parallel()
@@ -184,7 +272,7 @@ func TestSparseTailOnAFullDisk(t *testing.T) {
 		makeFile(t, d, 0, 8192)
 		d.SetCapacity(4096)
 		l := openLog(t, d, 0)
-		require.NoError(t, l.Start(0, 0, 0, true))
+		require.NoError(t, l.Start(commitlog.StartOptions{Clean: true}))
 		seq := commitlog.NewSequence(0)
 		_, err := l.Append(item(t, seq, 200, "x"))
 		require.ErrorIs(t, err, mappedfile.ErrDiskFull)

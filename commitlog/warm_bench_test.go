@@ -92,7 +92,7 @@ func warmLog(b *testing.B, o WarmOptions, fileSize int64) *Log {
 		FlushInterval: 50 * time.Millisecond,
 	})
 	require.NoError(b, err)
-	require.NoError(b, l.Start(0, 0, 0, false))
+	require.NoError(b, l.Start(StartOptions{}))
 	if l.o.Warm.wanted() && o.Window == 0 {
 		<-done
 	}

@@ -146,7 +146,7 @@ func newWriter(t testing.TB, dir string, fileSize int64) *writer {
 		Clock: func() time.Time { return time.UnixMilli(w.now) },
 	})
 	require.NoError(t, err)
-	require.NoError(t, w.log.Start(0, 0, 0, true))
+	require.NoError(t, w.log.Start(commitlog.StartOptions{Clean: true}))
 	return w
 }
 

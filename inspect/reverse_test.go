@@ -153,7 +153,7 @@ func TestUntilAndClocks(t *testing.T) {
 			dir := t.TempDir()
 			log, err := commitlog.Open(commitlog.Options{Dir: filepath.Join(dir, "commitlog"), FileSize: fileSize})
 			require.NoError(t, err)
-			require.NoError(t, log.Start(0, 0, 0, true))
+			require.NoError(t, log.Start(commitlog.StartOptions{Clean: true}))
 			at, stored := make([]int64, n), make([]int64, n)
 			for i := range n {
 				m := message.Message{Topic: "t", QueueOffset: message.QueueOffset(i), Body: make([]byte, 100)}

@@ -226,6 +226,10 @@ func (f *File) ZeroFrom(pos int64) error {
 	if err := r.Zero(pos, f.size-pos); err != nil {
 		return err
 	}
+	// What lies before may be much, and is somebody else's to flush.
+	if o, ok := r.(interface{ FlushOnly(off, n int64) error }); ok {
+		return o.FlushOnly(pos, f.size-pos)
+	}
 	return r.Flush(pos, f.size-pos)
 }
 

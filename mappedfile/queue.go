@@ -269,12 +269,21 @@ func (q *Queue) Flush(from, to int64) error {
 	if err := q.syncNames(); err != nil {
 		return err
 	}
+	return q.each(from, to, (*File).Flush)
+}
+
+// Redirty makes the next Flush write [from, to) in any case, see File.Redirty.
+func (q *Queue) Redirty(from, to int64) error { return q.each(from, to, (*File).Redirty) }
+
+// each calls do for the parts of files that lie in [from, to), by positions in
+// the file. It passes over files that are removed meanwhile.
+func (q *Queue) each(from, to int64, do func(f *File, from, to int64) error) error {
 	for _, f := range q.Files() {
 		lo, hi := max(from, f.base), min(to, f.End())
 		if lo >= hi || !f.acquire() {
 			continue
 		}
-		err := f.Flush(lo-f.base, hi-f.base)
+		err := do(f, lo-f.base, hi-f.base)
 		f.release()
 		if err != nil {
 			return err

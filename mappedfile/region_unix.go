@@ -58,6 +58,12 @@ func (r *osRegion) Flush(off, n int64) error {
 		}
 		return r.checkLength()
 	}
+	return r.FlushOnly(off, n)
+}
+
+// FlushOnly is Flush that leaves all other dirty pages of the file alone: the
+// interface that File.ZeroFrom looks for.
+func (r *osRegion) FlushOnly(off, n int64) error {
 	page := int64(os.Getpagesize())
 	from := off - off%page
 	if err := retry(func() error { return unix.Msync(r.data[from:off+n], unix.MS_SYNC) }); err != nil {

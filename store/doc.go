@@ -62,7 +62,8 @@
 // after a power cut, and by RocketMQ's rule the start of a file in a broker's
 // directory. From there every record is checked and put in its queue again. What
 // stands behind the last intact record is zeroed and synced before the first
-// append. Queues that don't fit the log, missing ones above all, are filled from
+// append. What is kept is made durable; after a kill, and with FlushAsync, by a
+// flush that Open begins and does not wait for. Queues that don't fit the log, missing ones above all, are filled from
 // its start. Recovery (the event, and in Stats) says what was found.
 //
 // # Goroutines and locks

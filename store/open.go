@@ -145,6 +145,9 @@ func (s *Store) open(fresh bool, start time.Time) error {
 	s.background.Go(func() { s.dispatchLoop(ctx, d) })
 	s.background.Go(func() { s.checkpointLoop(ctx) })
 	s.background.Go(func() { s.retentionLoop(ctx) })
+	if s.log.Flushed() < s.recovery.End {
+		s.log.KickFlush() // last: whoever opens a store need not share the disk with it
+	}
 	return nil
 }
 

@@ -5,6 +5,8 @@ package store_test
 
 import (
 	"context"
+	"math/rand/v2"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/stelelog/stele/internal/crashdisk"
+	"github.com/stelelog/stele/mappedfile"
 	"github.com/stelelog/stele/message"
 	"github.com/stelelog/stele/store"
 )
@@ -100,6 +103,96 @@ func TestFailedFlushThenPowerCut(t *testing.T) {
 	m.add(entry{AppendResult: r, body: big, keep: true})
 	m.ack(r.Offset + message.Offset(r.Size))
 	m.check(t, openStore(t, d.DurableClone()))
+}
+
+// TestFlushedAfterAKill: what a killed process had not flushed is durable when Open
+// returns, or, where nobody was promised that, soon after.
+func TestFlushedAfterAKill(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		failed bool // a flush did, before the kill
+		mode   store.FlushMode
+		kind   store.RecoveryKind
+		later  bool
+	}{
+		{"async", false, store.FlushAsync, store.ProcessKilled, true},
+		{"async, after a failed flush", true, store.FlushAsync, store.PowerCut, false},
+		{"sync", false, store.FlushSync, store.ProcessKilled, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			d := crashdisk.New()
+			s := openStore(t, d)
+			m := &model{}
+			rng := rand.New(rand.NewPCG(1, 1))
+			for range 10 {
+				require.NoError(t, m.step(t, s, rng))
+			}
+			require.NoError(t, s.Flush(t.Context()))
+			m.ack(s.Stats().Appended)
+			for range 20 {
+				require.NoError(t, m.step(t, s, rng))
+			}
+			require.NoError(t, s.WaitDispatched(t.Context(), s.Stats().Appended))
+			if c.failed {
+				d.Inject(crashdisk.Fault{Op: crashdisk.OpFlush, Kind: crashdisk.CommitLog})
+				require.ErrorIs(t, s.Flush(t.Context()), store.ErrPoisoned)
+			}
+			d = d.KillClone()
+			d.ClearFaults()
+			gate := &flushGate{Disk: d, open: make(chan struct{})}
+			release := sync.OnceFunc(func() { close(gate.open) })
+			if !c.later {
+				release()
+			}
+			s = openStore(t, gate, func(o *store.Options) { o.Flush = c.mode })
+			defer release()
+			st := s.Stats()
+			require.Equal(t, c.kind, st.Recovery.Kind)
+			require.Equal(t, !c.later, st.Flushed == st.Appended)
+			left := m.check(t, s)
+			require.Equal(t, m.acked, min(m.acked, left.acked), "what was flushed before stays promised")
+			m.check(t, openStore(t, d.DurableClone()))
+
+			release()
+			// By itself: nobody asks for it.
+			require.NoError(t, s.Log().WaitFlushedBeyond(t.Context(), st.Recovery.End-1))
+			left.ack(st.Recovery.End)
+			left.check(t, openStore(t, d.DurableClone()))
+		})
+	}
+}
+
+// flushGate has the flushes of the log wait until it is open.
+type flushGate struct {
+	mappedfile.Disk
+	open chan struct{}
+}
+
+func (g *flushGate) Open(path string, m mappedfile.Mapping) (mappedfile.Region, error) {
+	r, err := g.Disk.Open(path, m)
+	if err != nil || !strings.Contains(path, "commitlog") {
+		return r, err
+	}
+	return gatedRegion{r, g}, nil
+}
+
+type gatedRegion struct {
+	mappedfile.Region
+	gate *flushGate
+}
+
+func (r gatedRegion) Flush(off, n int64) error {
+	<-r.gate.open
+	return r.Region.Flush(off, n)
+}
+
+// FlushOnly is what Open waits for in any case: what it has zeroed.
+func (r gatedRegion) FlushOnly(off, n int64) error { return r.Region.Flush(off, n) }
+
+func (r gatedRegion) Redirty(from, to int64) {
+	r.Region.(interface{ Redirty(from, to int64) }).Redirty(from, to)
 }
 
 // TestNoNewLogFile: a full disk is an error of the append that needs a file, and

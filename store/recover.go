@@ -211,7 +211,12 @@ func (s *Store) conclude(p plan, d *dispatcher, found commitlog.Recovery) error 
 			return err
 		}
 	}
-	if err := s.log.Start(found.End, min(p.flushed, found.End), found.LastTime, p.untouched(found)); err != nil {
+	if err := s.log.Start(commitlog.StartOptions{
+		End: found.End, Flushed: p.flushed, LastTime: found.LastTime, Clean: p.untouched(found),
+		// What a killed process had not flushed is as safe as it was before, and
+		// nobody was told more.
+		Later: p.whole && s.o.Flush == FlushAsync,
+	}); err != nil {
 		return err
 	}
 	s.report(p, found)
