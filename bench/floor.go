@@ -23,14 +23,15 @@ import (
 // floorPeer is no engine, and no peer: it does with the machine what Stele's format
 // asks for and nothing else. What it reaches is what the goals can be held against.
 //
-// An append copies a record of Stele's length into a mapped file that a goroutine
-// populates ahead of it, and writes an entry of 20 bytes; another goroutine syncs
-// the file twice a second. There are no checksums, no clock, no topics, no recovery.
-// A read follows an entry and computes the CRC-32 of the record.
+// An append looks at the clock, copies a record of Stele's length into a mapped file
+// that a goroutine populates ahead of it, with the CRC-32 of the body and of the
+// record, and writes an entry of 20 bytes; another goroutine syncs the file twice a
+// second. Nothing is encoded; there are no topics, no guards, and no recovery. A read
+// follows an entry and computes the CRC-32 of the record.
 var floorPeer = peer{
 	name: "floor", module: "github.com/stelelog/stele", floor: true,
 	modes: map[mode]guarantee{
-		async: {Kill: true, Text: "no engine: a loop that copies records of Stele's length into a mapping that is populated ahead, with an entry of 20 bytes for each, synced every 0.5 s; reads compute a CRC of each record"},
+		async: {Kill: true, Text: "no engine: a loop that looks at the clock and copies records of Stele's length into a mapping that is populated ahead, with two checksums and an entry of 20 bytes for each, synced every 0.5 s; reads compute a CRC of each record"},
 	},
 	without: map[kind]string{reopens: "it recovers nothing"},
 	open:    func(dir string, _ mode) (engine, error) { return openFloor(dir) },
@@ -52,6 +53,7 @@ type floor struct {
 	index *floorMapping
 	n     int64  // entries
 	end   int64  // of the log; moves under mu
+	rec   []byte // what is copied
 	sum   uint32 // of all reads, so that none is left out
 	// What the goroutines go by.
 	at     atomic.Int64
@@ -88,7 +90,7 @@ func openFloor(dir string) (engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &floor{dir: dir, tail: size - floorHeader, moved: make(chan struct{}, 1), quit: make(chan struct{})}
+	e := &floor{dir: dir, tail: size - floorHeader, rec: make([]byte, floorHeader, 1<<20), moved: make(chan struct{}, 1), quit: make(chan struct{})}
 	if e.index, err = mapFloor(filepath.Join(dir, "index"), floorIndex); err != nil {
 		return nil, err
 	}
@@ -226,9 +228,12 @@ func (e *floor) put(body []byte) error {
 		return fmt.Errorf("%s is full", e.index.file.Name())
 	}
 	rec := e.files[e.end/floorFile].data[e.end%floorFile:][:n]
-	binary.BigEndian.PutUint32(rec, uint32(n))
-	copy(rec[floorHeader:], body)
-	clear(rec[floorHeader+len(body):])
+	e.rec = append(e.rec[:floorHeader], body...)[:n]
+	binary.BigEndian.PutUint32(e.rec, uint32(n))
+	binary.BigEndian.PutUint64(e.rec[8:], uint64(time.Now().UnixMilli()))
+	binary.BigEndian.PutUint32(e.rec[16:], crc32.ChecksumIEEE(body))
+	binary.BigEndian.PutUint32(e.rec[20:], crc32.ChecksumIEEE(e.rec))
+	copy(rec, e.rec)
 	consumequeue.Entry{Offset: message.Offset(e.end), Size: int32(n)}.Encode(e.index.data[e.n*consumequeue.EntrySize:])
 	e.n++
 	before := e.end / floorAhead
