@@ -4,10 +4,10 @@ GO      ?= go
 FUZZTIME ?= 200000x
 
 .DEFAULT_GOAL := help
-.PHONY: help test race lint fuzz torture planted interop bench peers demo man check
+.PHONY: help test race lint fuzz torture planted interop bench bench-compare peers demo man check
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 test: ## run all tests
 	$(GO) test ./...
@@ -32,6 +32,9 @@ interop: ## let RocketMQ's own store and Stele share directories (needs a JDK an
 
 bench: ## run all benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+bench-compare: ## benchmarks beside those of BASE (HEAD~1), by benchstat: some ten minutes
+	bash .ci/bench-compare
 
 peers: ## the same work over Stele and over what one could embed instead: some 25 minutes
 	cd bench && $(GO) run .
