@@ -315,6 +315,8 @@ func TestGoals(t *testing.T) {
 		at("async-128-1", "vm-queue", 350), at("async-128-1", "rosedb-wal", 100), failed, at("async-128-1", "bbolt", 20),
 		at("async-128-4", "stele", 350),
 		at("dispatch", "stele", 1), sync1, sync2,
+		at("pick", "stele", 300), at("pick", "bbolt", 100), at("pick", "floor", 499), // 5 times bbolt is wanted
+		at("async-1k-b64", "stele", 100), at("async-1k-b64", "bbolt", 100), at("async-1k-b64", "floor", 200), // twice
 	}
 	got := map[string]verdict{}
 	for _, v := range judge(f, peers()) {
@@ -331,6 +333,8 @@ func TestGoals(t *testing.T) {
 		"async-128-4 msgs/s itself, async-128-1":       {"async-128-1", 350.0 / 400, met},
 		"async-128-4 msgs/s best":                      {"", 0, notMeasured},
 		"dispatch dispatched by appended -":            {"", 0.9, missed},
+		"pick msgs/s bbolt":                            {"bbolt", 3, beyondFloor},
+		"async-1k-b64 msgs/s best":                     {"bbolt", 1, missed},
 		"sync-1k-64 msgs/s pebble":                     {"pebble", 2, met},
 		"sync-1k-64 p99 µs pebble":                     {"pebble", 0.6, missed},
 	} {

@@ -119,8 +119,11 @@ type verdict struct {
 type outcome string
 
 const (
-	met         outcome = "met"
-	missed      outcome = "missed"
+	met    outcome = "met"
+	missed outcome = "missed"
+	// beyondFloor is missed, too, where more is asked for than the floor reached: not
+	// even a loop that does nothing else could.
+	beyondFloor outcome = "missed, beyond the floor"
 	notMeasured outcome = "not measured"
 )
 
@@ -172,9 +175,13 @@ func (g goal) judge(f figures, all []peer, p peer, own float64) verdict {
 		}
 		v.Ratio = own / v.Other
 	}
-	v.Outcome = missed
-	if v.Ratio >= g.factor && !g.atMost || v.Ratio <= g.factor && g.atMost {
+	switch {
+	case v.Ratio >= g.factor && !g.atMost || v.Ratio <= g.factor && g.atMost:
 		v.Outcome = met
+	case !g.atMost && v.Floor > 0 && g.factor*v.Other > v.Floor:
+		v.Outcome = beyondFloor
+	default:
+		v.Outcome = missed
 	}
 	return v
 }
