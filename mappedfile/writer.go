@@ -174,8 +174,7 @@ func (w *fileWriter) Commit(to int64) error {
 	if err := w.write(to); err != nil {
 		return err
 	}
-	w.zeros.follow(w.file, from, w.written.Load())
-	return nil
+	return w.zeros.follow(w.file, from, w.written.Load())
 }
 
 // Close implements Writer.

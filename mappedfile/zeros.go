@@ -28,24 +28,25 @@ const (
 
 var noBytes [zeroStep]byte
 
-// follow writes zeros, if it is time to, ahead of a commit of [from, to) of f.
-// They are no promise to anybody: where they can't be written, all stays as it is.
-func (z *zeros) follow(f *File, from, to int64) {
+// follow writes zeros, if it is time to, ahead of a commit of [from, to) of f. They
+// are no promise to anybody, but a disk that can't take them will not take what
+// comes in their place.
+func (z *zeros) follow(f *File, from, to int64) error {
 	if z.ahead == 0 || to <= z.end || to-from > longCommit {
-		return
+		return nil
 	}
 	at := (to + zeroBlock - 1) / zeroBlock * zeroBlock
 	end := min(at+z.ahead, f.size)
 	for at < end {
 		n := min(zeroStep, end-at)
 		if err := f.Write(at, noBytes[:n]); err != nil {
-			z.ahead = 0 // The disk tells who writes something to it.
-			return
+			return err
 		}
 		at += n
 	}
 	z.end = end
 	f.zeroed.Store(end)
+	return nil
 }
 
 // overwrites reports whether a block that was written is written again in place.

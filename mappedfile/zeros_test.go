@@ -102,11 +102,6 @@ func TestZerosAhead(t *testing.T) {
 			change: func(d *watched) { d.overwrites = false },
 			wrote:  []span{{0, 100}}, flushed: []span{{0, 100}},
 		},
-		{
-			name: "zeros that can't be written fail nothing, and are not tried again", ahead: page, commits: []int64{100, 200},
-			change: func(d *watched) { d.fail, d.failFrom = errors.New("no"), page },
-			wrote:  []span{{0, 100}, {page, 2 * page}, {100, 200}}, flushed: []span{{0, 100}, {100, 200}},
-		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -133,6 +128,29 @@ func TestZerosAhead(t *testing.T) {
 			require.Equal(t, c.flushed, d.flushed)
 		})
 	}
+}
+
+// Zeros that can't be written fail the commit, which can be tried again.
+func TestZerosFail(t *testing.T) {
+	t.Parallel()
+	d := &watched{Disk: crashdisk.New(), overwrites: true, failFrom: page}
+	require.NoError(t, d.MkdirAll("d"))
+	q, err := mappedfile.OpenQueue(mappedfile.Options{Dir: "d", FileSize: zerosFile, Disk: d, ReserveWhole: true})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, q.Close()) }()
+	f, err := q.Add(0)
+	require.NoError(t, err)
+	w := mappedfile.NewFileWriter(f, make([]byte, zerosFile), 0, page)
+	defer w.Close()
+	require.NoError(t, w.Put(0, make([]byte, 100)))
+	d.fail = errors.New("no")
+	require.ErrorIs(t, w.Commit(100), d.fail)
+	require.ErrorIs(t, w.Commit(100), d.fail)
+	d.fail = nil
+	require.NoError(t, w.Commit(100))
+	require.Equal(t, []span{{0, 100}, {page, 2 * page}, {page, 2 * page}, {page, 2 * page}}, d.wrote)
+	require.NoError(t, f.Flush(0, 100))
+	require.Equal(t, []span{{0, 2 * page}}, d.flushed)
 }
 
 const zerosFile = 256 << 10

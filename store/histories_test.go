@@ -162,6 +162,7 @@ var knownScripts = []struct{ reason, text string }{
 		"without marks nothing behind a hole is given up, and the index knows what was in it",
 		"open:dfe815b0 trap:3d0b4957 append:cf096178 append:e288571c append:6d471f44 append:71d1540 append:73a9d0d5 batch:2910f89d pass:6bbf1c35 fault:6f8a2f11 open:6564976b heal:5072bcf0 append:c36764ee writeback:5c2f50d3 append:b322c82 fetch:159a9f9e burst:d39b11f append:3365c176 cut:19749ea0 rmstele:801d71a3 open:6dcf1fc6 trap:6430feb0 offsets:4f54ddb3 full:63ffb4da query:5a75060e append:86e13f7c append:aa56d9e2 append:5be0af1b",
 	},
+	{"zeros ahead of a commit can't be written, and nobody hears of it", "open:3e57b736 writefault:92621d8 delay:72131304"},
 }
 
 func TestKnownHistories(t *testing.T) {
