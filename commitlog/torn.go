@@ -31,7 +31,7 @@ func Torn(m *message.Message) bool {
 	for end > start {
 		// A part that does not begin its sector shares it with the topic, whose
 		// loss is noticed.
-		from := (end - 1) / sector * sector
+		from := (end - 1) &^ (sector - 1) // rounds down, whatever the record says of its place
 		if from < start {
 			return false
 		}

@@ -5,6 +5,7 @@ package commitlog_test
 
 import (
 	"bytes"
+	"math"
 	"strings"
 	"testing"
 
@@ -32,6 +33,12 @@ func TestTorn(t *testing.T) {
 		{"the last sector is lost, of a record that ends with it", long, func(n int64) int64 { return 2048 - n }, 1536, 2048, true},
 		{"a sector in the middle is lost", long, func(n int64) int64 { return 2100 - n }, 1024, 1536, true},
 		{"two sectors in the middle are lost", long, func(n int64) int64 { return 2100 - n }, 1024, 2048, true},
+		// Damage, and other files: what a record says of its place may be anything.
+		{"a place below zero", long, func(int64) int64 { return -1500 }, 0, 0, false},
+		{"a place below zero, a sector is lost", long, func(n int64) int64 { return -500 - n }, -1536, -1024, true},
+		{"a place below zero, over zero", long, func(int64) int64 { return -700 }, 0, 0, false},
+		{"the least place", long, func(int64) int64 { return math.MinInt64 }, 0, 0, false},
+		{"a place whose end is beyond all numbers", long, func(int64) int64 { return math.MaxInt64 - 600 }, 0, 0, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -44,7 +51,7 @@ func TestTorn(t *testing.T) {
 			m.PhysicalOffset = message.Offset(at)
 			rec, err := enc.Append(nil, m)
 			require.NoError(t, err)
-			if c.to > 0 {
+			if c.to > c.from {
 				clear(rec[c.from-at : min(c.to-at, int64(len(rec)))])
 			}
 			var got message.Message
