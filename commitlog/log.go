@@ -53,6 +53,7 @@ type Log struct {
 
 	mu      sync.Mutex // the append lock: guards what follows and the order of records
 	alloc   *mappedfile.Allocator
+	spare   *mappedfile.File // was found behind the end; until the allocator has it
 	warmer  *warmer          // nil when nothing is to be warmed up
 	tail    *mappedfile.File // the last file, nil before the first append
 	writer  mappedfile.Writer
@@ -133,14 +134,19 @@ type StartOptions struct {
 	LastTime int64
 	// Clean says that zeros follow End, so that none need be written.
 	Clean bool
+	// Killed says that whoever wrote the log was killed, and all that he wrote is
+	// there. What he wrote last, a filler at least, is in the file that End lies in:
+	// one behind it was made ahead of need and holds zeros. It is kept for when it
+	// is needed, since to remove one of the default size takes milliseconds.
+	Killed bool
 	// Later leaves it to the first flush to make durable what lies between
 	// Flushed and End.
 	Later bool
 }
 
 // Start makes the log appendable. Everything below End is made durable first,
-// unless that may come later, and everything behind it zeroed and synced, so that
-// an old tail can never be taken for new records.
+// unless that may come later, and everything behind it zeroed and synced, or
+// removed, so that an old tail can never be taken for new records.
 //
 // Start runs once. It can be tried again after an error, but not after one that
 // wraps ErrPoisoned: then a flush failed.
@@ -185,6 +191,7 @@ func (l *Log) Start(o StartOptions) error {
 func (l *Log) startAllocator(end int64) {
 	if !l.o.Warm.wanted() || l.o.WritePath != WriteMmap {
 		l.alloc = mappedfile.NewAllocator(l.files, nil)
+		l.adopt()
 		return
 	}
 	w := newWarmer(l, end)
@@ -194,15 +201,37 @@ func (l *Log) startAllocator(end int64) {
 	}
 	w.done.Go(w.run)
 	l.alloc = mappedfile.NewAllocator(l.files, w.add)
+	l.adopt()
 	if l.tail == nil && w.o.Window <= 0 {
 		// Whoever wants whole files warm wants the first one before it is needed.
 		l.alloc.Prepare(l.files.NextBase(end))
 	}
 }
 
+// adopt hands the spare file to the allocator.
+func (l *Log) adopt() {
+	if l.spare != nil {
+		l.alloc.Adopt(l.spare)
+		l.spare = nil
+	}
+}
+
+// putBack is for a Start that failed: the file stays where it was.
+func (l *Log) putBack() error {
+	if l.spare == nil {
+		return nil
+	}
+	f := l.spare
+	l.spare = nil
+	return l.files.Append(f)
+}
+
 // settle makes what lies below the end durable, or leaves that to the flusher, cuts
 // the files back to the end and finds the file that it lies in.
 func (l *Log) settle(o StartOptions) error {
+	if err := l.putBack(); err != nil {
+		return err
+	}
 	end := int64(o.End)
 	if end < l.files.Min() || end > l.files.End() {
 		return fmt.Errorf("%s: start at %d: %w: the files hold [%d, %d)", l.o.Dir, end, ErrOutOfRange, l.files.Min(), l.files.End())
@@ -224,25 +253,41 @@ func (l *Log) settle(o StartOptions) error {
 		flushed = end
 	}
 	l.flushed.Reset(flushed)
-	return l.cutTail(end, o.Clean)
+	return l.cutTail(end, o)
 }
 
 // cutTail removes what lies behind the end.
-func (l *Log) cutTail(end int64, clean bool) error {
+func (l *Log) cutTail(end int64, o StartOptions) error {
 	// A file that holds nothing is removed like those behind it, unless it is
 	// the first: its name is all that says where the log begins.
 	cut := end
 	if end == l.files.Min() {
 		cut++
 	}
+	var spare *mappedfile.File
+	if o.Killed {
+		var err error
+		if spare, err = l.spareBehind(end); err != nil {
+			return err
+		}
+	}
+	if spare != nil {
+		cut = spare.End()
+	}
 	if _, err := l.files.RemoveFrom(cut); err != nil {
 		return err
+	}
+	if spare != nil {
+		if err := l.files.TakeBack(spare); err != nil {
+			return err
+		}
+		l.spare = spare
 	}
 	l.tail = l.files.Find(end)
 	if l.tail == nil {
 		return nil
 	}
-	if !clean && !plantedTail.on() {
+	if !o.Clean && !plantedTail.on() {
 		err := l.tail.ZeroFrom(end - l.tail.Base())
 		if errors.Is(err, mappedfile.ErrDiskFull) {
 			return err
@@ -253,6 +298,24 @@ func (l *Log) cutTail(end int64, clean bool) error {
 	}
 	_, err := l.tail.Bytes()
 	return err
+}
+
+// spareBehind returns the file behind the one that end lies in, unless something was
+// written to it: then damage has hidden where the log ends.
+func (l *Log) spareBehind(end int64) (*mappedfile.File, error) {
+	tail := l.files.Find(end)
+	if tail == nil {
+		return nil, nil
+	}
+	f := l.files.Find(tail.End())
+	if f == nil {
+		return nil, nil
+	}
+	data, err := f.Bytes()
+	if err != nil || !allZero(data[:min(len(data), message.MinRecordSize)]) {
+		return nil, err
+	}
+	return f, nil
 }
 
 // Err returns the failure that poisoned the log, or nil.
@@ -311,6 +374,7 @@ func (l *Log) close() error {
 			l.warmer.stop() // behind the allocator, which adds files to it
 		}
 	}
+	errs = append(errs, l.putBack())
 	l.appended.Fail(ErrClosed)
 	l.committed.Fail(ErrClosed)
 	l.flushed.Fail(ErrClosed)

@@ -7,9 +7,11 @@ import (
 	"bytes"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/stretchr/testify/require"
 
@@ -281,4 +283,76 @@ func TestSparseTailOnAFullDisk(t *testing.T) {
 		require.Equal(t, commitlog.Result{Size: 200, StoreTime: firstTime}, add(t, l, seq, 200, "x"))
 		require.Empty(t, d.Unreserved())
 	})
+}
+
+// TestStartKeepsTheSpare: the file that a killed process had made ahead of need is
+// there when it is needed, but only when nothing was written to it.
+func TestStartKeepsTheSpare(t *testing.T) {
+	t.Parallel()
+	const size, record = 4096, 300
+	for _, c := range []struct {
+		name    string
+		records int // of which 13 go into a file
+		killed  bool
+		change  func(t *testing.T, d *crashdisk.Disk) // of what the process left
+		kept    bool
+	}{
+		{"after a kill", 5, true, nil, true},
+		{"after a kill, in the second file", 18, true, nil, true},
+		{"after a kill, two of them", 5, true, func(t *testing.T, d *crashdisk.Disk) { makeFile(t, d, 2*size, size) }, true},
+		{"after something else", 5, false, nil, false},
+		{"something was written to it", 5, true, func(t *testing.T, d *crashdisk.Disk) {
+			require.NoError(t, d.FlipBit(filePath(size), 3, 0))
+		}, false},
+		{"there is none", 5, true, func(t *testing.T, d *crashdisk.Disk) { require.NoError(t, d.Remove(filePath(size))) }, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				d := crashdisk.New()
+				l := startLog(t, d, size)
+				seq := commitlog.NewSequence(0)
+				for range c.records {
+					add(t, l, seq, record, "before")
+				}
+				end := l.Appended()
+				spare := filePath(int64(end)/size*size + size)
+				synctest.Wait() // it is made
+				killed := d.KillClone()
+				if c.change != nil {
+					c.change(t, killed)
+				}
+				var made, removed []string
+				killed.Observe(func(op crashdisk.Op, path string) {
+					switch op {
+					case crashdisk.OpCreate:
+						made = append(made, path)
+					case crashdisk.OpRemove:
+						removed = append(removed, path)
+					default:
+					}
+				})
+				l = openLog(t, killed, 0)
+				r, err := l.Recover(commitlog.RecoverOptions{Whole: true})
+				require.NoError(t, err)
+				require.Equal(t, end, r.End)
+				require.NoError(t, l.Start(commitlog.StartOptions{End: r.End, LastTime: r.LastTime, Killed: c.killed}))
+				for range 13 {
+					add(t, l, seq, record, "behind")
+				}
+				synctest.Wait()
+				require.Equal(t, c.kept, !slices.Contains(made, spare))
+				require.NotContains(t, removed[min(1, len(removed)):], spare, "once at the most")
+				require.NoError(t, l.Close())
+				if c.kept {
+					require.NotContains(t, removed, spare)
+				}
+				for _, after := range []*crashdisk.Disk{killed, killed.KillClone()} {
+					again, err := openLog(t, after, 0).Recover(commitlog.RecoverOptions{})
+					require.NoError(t, err)
+					require.Equal(t, c.records+13, int(again.Records))
+				}
+			})
+		})
+	}
 }

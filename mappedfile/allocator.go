@@ -4,6 +4,7 @@
 package mappedfile
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -33,13 +34,15 @@ type Allocator struct {
 }
 
 // slot is one file that was asked for. file and err are set before ready is
-// closed.
+// closed; file from the beginning, if it is one to adopt.
 type slot struct {
 	base  int64
 	ready chan struct{}
 	file  *File
 	err   error
 }
+
+func newSlot(base int64) *slot { return &slot{base: base, ready: make(chan struct{})} }
 
 // maxAhead bounds the files that can be asked for before they are made.
 const maxAhead = 16
@@ -74,7 +77,11 @@ func (a *Allocator) fill(s *slot) {
 		s.err = a.failure
 		return
 	}
-	s.file, s.err = a.queue.Prepare(s.base)
+	if s.file == nil {
+		s.file, s.err = a.queue.Prepare(s.base)
+	} else if err := a.queue.ready(s.file); err != nil {
+		s.file, s.err = nil, errors.Join(err, a.queue.Discard(s.file))
+	}
 	a.failedBase, a.failure = s.base, s.err
 	if s.err == nil && a.made != nil {
 		a.made(s.file)
@@ -90,14 +97,24 @@ func (a *Allocator) Prepare(base int64) {
 	if a.closed || a.slots[base] != nil || len(a.slots) >= maxAhead {
 		return
 	}
-	a.enqueue(base)
+	a.enqueue(newSlot(base))
+}
+
+// Adopt is Prepare for a file that is there already, of which the caller knows
+// that it holds zeros only: Queue.TakeBack let it go. What whoever made it may not
+// have come to, its blocks and its name, the goroutine does. The Allocator must not have been asked for that file before.
+func (a *Allocator) Adopt(f *File) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := newSlot(f.base)
+	s.file = f
+	a.enqueue(s)
 }
 
 // enqueue hands a slot to the goroutine. a.mu is held, and there is room: the
 // channel holds as many as the table may, and one for each goroutine in Take.
-func (a *Allocator) enqueue(base int64) *slot {
-	s := &slot{base: base, ready: make(chan struct{})}
-	a.slots[base] = s
+func (a *Allocator) enqueue(s *slot) *slot {
+	a.slots[s.base] = s
 	a.work <- s
 	return s
 }
@@ -135,7 +152,7 @@ func (a *Allocator) claim(base int64) (*slot, error) {
 	}
 	s := a.slots[base]
 	if s == nil {
-		s = a.enqueue(base)
+		s = a.enqueue(newSlot(base))
 	}
 	delete(a.slots, base)
 	return s, nil

@@ -242,3 +242,100 @@ func TestAllocatorCloseThatCantRemoveLeavesNoHole(t *testing.T) {
 	require.ErrorIs(t, a.Close(), syscall.EIO)
 	require.Equal(t, []string{mappedfile.FileName(0), mappedfile.FileName(2 * page)}, names(t, d, "/q"))
 }
+
+func TestAllocatorAdopts(t *testing.T) {
+	t.Parallel()
+	// A file that was the last of the run, and is not any more.
+	let := func(t *testing.T, q *mappedfile.Queue) *mappedfile.File {
+		t.Helper()
+		fillQueue(t, q, 1)
+		f, err := q.Add(2 * page)
+		require.NoError(t, err)
+		require.ErrorContains(t, q.TakeBack(q.First()), "not the last one")
+		require.NoError(t, q.TakeBack(f))
+		require.EqualValues(t, 2*page, q.End())
+		return f
+	}
+	two := []string{mappedfile.FileName(0), mappedfile.FileName(2 * page)}
+
+	t.Run("and gives it to who asks", func(t *testing.T) {
+		t.Parallel()
+		eachDisk(t, func(t *testing.T, d mappedfile.Disk, dir string) {
+			q := openQueue(t, d, dir)
+			f := let(t, q)
+			told := make(chan *mappedfile.File, 2)
+			a := newAllocator(t, q, func(f *mappedfile.File) { told <- f })
+			a.Adopt(f)
+			a.Prepare(2 * page) // it is there
+			got, _, err := a.Take(2 * page)
+			require.NoError(t, err)
+			require.Same(t, f, got)
+			require.Same(t, f, <-told)
+			require.Empty(t, told)
+			require.NoError(t, q.Append(got))
+			require.Equal(t, two, names(t, d, dir))
+		})
+	})
+	t.Run("and makes it durable", func(t *testing.T) {
+		t.Parallel()
+		d := crashdisk.New()
+		q := openQueue(t, d, "/q")
+		fillQueue(t, q, 1)
+		r, err := d.Create("/q/"+mappedfile.FileName(2*page), 2*page, mappedfile.Mapping{}) // and was killed
+		require.NoError(t, err)
+		require.NoError(t, r.Close())
+		require.Len(t, names(t, d.DurableClone(), "/q"), 1)
+		q = openQueue(t, d, "/q")
+		f := q.Last()
+		require.NoError(t, q.TakeBack(f))
+		a := newAllocator(t, q, nil)
+		a.Adopt(f)
+		f, _, err = a.Take(2 * page)
+		require.NoError(t, err)
+		require.NoError(t, q.Append(f))
+		require.Equal(t, two, names(t, d.DurableClone(), "/q"))
+		require.Empty(t, d.Unreserved())
+	})
+	t.Run("and removes it in the end", func(t *testing.T) {
+		t.Parallel()
+		eachDisk(t, func(t *testing.T, d mappedfile.Disk, dir string) {
+			q := openQueue(t, d, dir)
+			f := let(t, q)
+			a := mappedfile.NewAllocator(q, nil)
+			a.Adopt(f)
+			require.Equal(t, two, names(t, d, dir))
+			require.NoError(t, a.Close())
+			require.Equal(t, two[:1], names(t, d, dir))
+		})
+	})
+	t.Run("or makes another one", func(t *testing.T) {
+		t.Parallel()
+		for _, op := range []crashdisk.Op{crashdisk.OpReserve, crashdisk.OpSyncDir} {
+			d := crashdisk.New()
+			q := openQueue(t, d, "/q")
+			fillQueue(t, q, 1)
+			f, err := q.Add(2 * page)
+			require.NoError(t, err)
+			require.NoError(t, q.TakeBack(f))
+			a := newAllocator(t, q, nil)
+			d.Inject(crashdisk.Fault{Op: op})
+			a.Adopt(f)
+			f, _, err = a.Take(2 * page)
+			if err != nil { // it was not ready yet: nobody had tried
+				require.ErrorIs(t, err, syscall.EIO)
+				f, _, err = a.Take(2 * page)
+			}
+			require.NoError(t, err)
+			require.NoError(t, q.Append(f))
+			require.Equal(t, two, names(t, d, "/q"))
+		}
+	})
+	t.Run("a closed queue", func(t *testing.T) {
+		t.Parallel()
+		q := openQueue(t, crashdisk.New(), "/q")
+		fillQueue(t, q, 1)
+		f := q.Last()
+		require.NoError(t, q.Close())
+		require.ErrorIs(t, q.TakeBack(f), mappedfile.ErrClosed)
+	})
+}

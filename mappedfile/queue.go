@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -236,6 +237,14 @@ func (q *Queue) Prepare(base int64) (*File, error) {
 	return f, nil
 }
 
+// ready makes a file that was there already what Prepare returns.
+func (q *Queue) ready(f *File) error {
+	if err := f.ReserveAll(); err != nil {
+		return err
+	}
+	return q.o.Disk.SyncDir(q.o.Dir)
+}
+
 // Discard removes a prepared file that was not appended.
 func (q *Queue) Discard(f *File) error {
 	defer f.release()
@@ -256,6 +265,22 @@ func (q *Queue) Append(f *File) error {
 	files := make([]*File, len(old)+1)
 	copy(files, old)
 	files[len(old)] = f
+	q.files.Store(&files)
+	return nil
+}
+
+// TakeBack undoes Append: it takes the last file out of the run, and leaves it to
+// the caller, for Append, Discard or Allocator.Adopt.
+func (q *Queue) TakeBack(f *File) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed.Load() {
+		return q.errClosed()
+	}
+	if f != q.Last() {
+		return fmt.Errorf("%s: the file at %d is not the last one", q.o.Dir, f.base)
+	}
+	files := slices.Clone(q.Files()[:q.Len()-1])
 	q.files.Store(&files)
 	return nil
 }

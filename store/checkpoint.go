@@ -22,7 +22,9 @@ type checkpointFile struct {
 }
 
 // openCheckpoint maps the file and makes it when it is missing. One that is too
-// short is like one that is missing, as RocketMQ has it.
+// short is like one that is missing, as RocketMQ has it. Its name is made durable
+// with that of `abort`, which lies beside it and is written before anything is
+// changed.
 func openCheckpoint(disk mappedfile.Disk, dir string) (*checkpointFile, error) {
 	path := filepath.Join(dir, checkpoint.FileName)
 	r, err := disk.Open(path, mappedfile.Mapping{})
@@ -41,8 +43,8 @@ func openCheckpoint(disk mappedfile.Disk, dir string) (*checkpointFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Whoever made the file may not have come as far as its blocks and its name.
-	if err := errors.Join(r.Reserve(0, checkpoint.Size), disk.SyncDir(dir)); err != nil {
+	// Whoever made the file may not have come as far as its blocks.
+	if err := r.Reserve(0, checkpoint.Size); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	c, err := checkpoint.Decode(r.Bytes())

@@ -213,6 +213,7 @@ func (s *Store) conclude(p plan, d *dispatcher, found commitlog.Recovery) error 
 	}
 	if err := s.log.Start(commitlog.StartOptions{
 		End: found.End, Flushed: p.flushed, LastTime: found.LastTime, Clean: p.untouched(found),
+		Killed: p.whole,
 		// What a killed process had not flushed is as safe as it was before, and
 		// nobody was told more.
 		Later: p.whole && s.o.Flush == FlushAsync,

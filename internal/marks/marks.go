@@ -124,9 +124,11 @@ func Open(disk mappedfile.Disk, dir string) (*File, error) {
 		return nil, err
 	}
 	f := &File{path: path, region: r, slot: slotA}
-	// Whoever made the file may have been killed before its name was durable,
-	// or its blocks were there.
-	err = errors.Join(r.Reserve(0, fileSize), disk.SyncDir(dir))
+	if !hasState(r.Bytes()) {
+		// Whoever made the file may have been killed before its name was durable,
+		// or its blocks were there. It was both when a State was saved.
+		err = errors.Join(r.Reserve(0, fileSize), disk.SyncDir(dir))
+	}
 	if err == nil {
 		err = f.load()
 	}
@@ -201,6 +203,13 @@ func create(disk mappedfile.Disk, dir, path string) (mappedfile.Region, error) {
 		return nil, errors.Join(err, r.Close(), disk.Remove(path))
 	}
 	return r, nil
+}
+
+// hasState reports whether a slot is intact.
+func hasState(b []byte) bool {
+	_, _, ok := decodeSlot(b[slotA:slotB])
+	_, _, other := decodeSlot(b[slotB : slotB+slotLen])
+	return ok || other
 }
 
 func (f *File) load() error {

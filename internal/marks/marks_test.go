@@ -274,3 +274,27 @@ func FuzzDecode(f *testing.F) {
 		require.NoError(t, m.Close())
 	})
 }
+
+// A file with a State had its blocks and its name when that was saved; one without
+// may have neither, since whoever made it was killed.
+func TestOpenSyncsTheName(t *testing.T) {
+	t.Parallel()
+	d := crashdisk.New()
+	f, err := Open(d, "/stele")
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	before := d.DirSyncs("/stele")
+	f, err = Open(d, "/stele")
+	require.NoError(t, err)
+	require.Equal(t, before+1, d.DirSyncs("/stele"))
+	require.NoError(t, f.Save(State{Session: 1}))
+	require.NoError(t, f.Close())
+	f, err = Open(d, "/stele")
+	require.NoError(t, err)
+	require.Equal(t, before+1, d.DirSyncs("/stele"))
+	require.NoError(t, f.Close())
+	require.Empty(t, d.Unreserved())
+	_, named, err := d.Durable("/stele/" + FileName)
+	require.NoError(t, err)
+	require.True(t, named)
+}
