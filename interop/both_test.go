@@ -24,7 +24,7 @@ func TestSameBytes(t *testing.T) {
 	for _, c := range []struct {
 		layout layout
 		n      int
-	}{{tiny, 300}, {small, 1500}, {sealed, 600}, {pooled, 600}} {
+	}{{tiny, 300}, {small, 1500}, {sealed, 600}, {pooled, 600}, {defaults, 300}} {
 		t.Run(c.layout.name, func(t *testing.T) {
 			t.Parallel()
 			ours, theirs := t.TempDir(), t.TempDir()
