@@ -299,3 +299,34 @@ func TestPutTwice(t *testing.T) {
 	require.NoError(t, x.Put(&far))
 	require.Greater(t, x.Stats().Entries, before.Entries)
 }
+
+// TestHalfAHeader: who looks at a file while its header is being written, or after
+// its maker was killed there, sees a file that is not begun, and no damage.
+func TestHalfAHeader(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(1, 7))
+	l := newFakeLog(t)
+	l.grow(rng, 300, true)
+	var whole [24]byte
+	encodeHeader(whole[:], 512)
+	for written := 8; written <= len(whole); written++ {
+		disk := crashdisk.New()
+		require.NoError(t, openIndex(t, disk, l, 0, Options{Stretch: 512}).Close())
+		change(t, disk, indexFiles(t, disk)[0], func(b []byte) {
+			clear(b[:headerSize])
+			copy(b[8:], whole[8:written])
+		})
+		_, err := OpenReadOnly(disk, dir)
+		require.ErrorIs(t, err, ErrUnbegun, "%d bytes", written)
+		x := openIndex(t, disk, l, l.end, Options{Stretch: 512, Damaged: func(e *DamageError) { t.Errorf("%d bytes: %v", written, e) }})
+		requireScan(t, x, l, rng, l.end)
+		read, err := OpenReadOnly(disk, dir)
+		require.NoError(t, err, "the header was written again")
+		require.NoError(t, read.Close())
+	}
+	// The magic is what comes last.
+	b := make([]byte, headerSize)
+	publishHeader(b, 512)
+	require.Equal(t, whole[:], b[:24])
+	require.True(t, headerBegun(b))
+}

@@ -72,7 +72,7 @@ func (x *Index) resume(from, lo message.Offset, log Log) (message.Offset, bool, 
 	x.begin.Store(max(firstSlot(files[0]), int64(lo)/x.o.Stretch))
 	last := files[len(files)-1]
 	stretch, headErr := headerOf(last)
-	if headErr != nil && !headless(last) {
+	if headErr != nil && !errors.Is(headErr, ErrUnbegun) {
 		// Each entry speaks for itself, and the header is written again.
 		x.damaged(last.Path(), 0, headErr)
 		if errors.Is(headErr, errVersion) {
@@ -149,20 +149,9 @@ func (x *Index) head(f *mappedfile.File) error {
 	if err != nil {
 		return err
 	}
-	encodeHeader(b, x.o.Stretch)
+	publishHeader(b, x.o.Stretch)
 	x.headed = f.Base()
 	return nil
-}
-
-// headless reports whether the header of a file was never written, or a power cut
-// took it. It lies in one sector, so none of it is left then.
-func headless(f *mappedfile.File) bool {
-	v, err := f.View(0, headerSize)
-	if err != nil {
-		return false
-	}
-	defer v.Release()
-	return allZero(v.Bytes())
 }
 
 func allZero(b []byte) bool { return len(bytes.TrimLeft(b, "\x00")) == 0 }

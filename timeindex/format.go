@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"sync/atomic"
+	"unsafe"
 
 	"github.com/stelelog/stele/message"
 )
@@ -34,9 +36,9 @@ const (
 	MaxStretch     = 1 << 30
 )
 
-// ErrUnbegun is the cause of a DamageError about a file that has only zeros where
-// its header goes: it was being made when it was looked at, or when its maker was
-// killed.
+// ErrUnbegun is the cause of a DamageError about a file that has zeros where its
+// magic goes, which is written last: it was being made when it was looked at, or
+// when its maker was killed.
 var ErrUnbegun = errors.New("no header of a time index yet")
 
 // What is wrong with an index.
@@ -70,6 +72,20 @@ func encodeHeader(dst []byte, stretch int64) {
 	binary.BigEndian.PutUint32(dst[12:], headerSum(dst))
 }
 
+// publishHeader writes the header into a mapping that others may be reading: until
+// its magic is there, which is the last and comes in one piece, the file has none.
+func publishHeader(dst []byte, stretch int64) {
+	var h [24]byte
+	encodeHeader(h[:], stretch)
+	copy(dst[8:], h[8:])
+	atomic.StoreUint64((*uint64)(unsafe.Pointer(&dst[0])), binary.NativeEndian.Uint64(h[:]))
+}
+
+// headerBegun reports whether a mapping has the magic, and so the rest.
+func headerBegun(b []byte) bool {
+	return atomic.LoadUint64((*uint64)(unsafe.Pointer(&b[0]))) != 0
+}
+
 func headerSum(b []byte) uint32 {
 	return crc32.Update(crc32.ChecksumIEEE(b[:12]), crc32.IEEETable, b[16:24])
 }
@@ -77,8 +93,6 @@ func headerSum(b []byte) uint32 {
 // decodeHeader returns the stretch of a file.
 func decodeHeader(b []byte) (stretch int64, err error) {
 	switch {
-	case len(b) >= headerSize && [headerSize]byte(b[:headerSize]) == [headerSize]byte{}:
-		return 0, ErrUnbegun
 	case len(b) < headerSize || string(b[:8]) != magic:
 		return 0, errHeader
 	case binary.BigEndian.Uint32(b[8:]) != version:

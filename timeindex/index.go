@@ -179,6 +179,9 @@ func headerOf(f *mappedfile.File) (int64, error) {
 		return 0, &DamageError{Path: f.Path(), Cause: err}
 	}
 	defer v.Release()
+	if !headerBegun(v.Bytes()) {
+		return 0, &DamageError{Path: f.Path(), Cause: ErrUnbegun}
+	}
 	stretch, err := decodeHeader(v.Bytes())
 	if err != nil {
 		return 0, &DamageError{Path: f.Path(), Cause: err}
