@@ -141,3 +141,8 @@ func unsupported(err error) bool {
 // populate makes the pages of b present without changing them. Kernels before
 // 5.14 can't; then the first write to each page does it.
 func populate(b []byte) { _ = unix.Madvise(b, unix.MADV_POPULATE_WRITE) }
+
+// unmapPages takes the pages of a shared mapping out of the page table. That they
+// are dirty is kept with the file (zap_pte_range in mm/memory.c). Locked ones are
+// left as they are: madvise(2) refuses.
+func unmapPages(b []byte) { _ = unix.Madvise(b, unix.MADV_DONTNEED) }

@@ -39,6 +39,14 @@ type osRegion struct {
 // write to each faults as if it had never been warm (docs/decisions/0010-warm-up.md).
 const msyncUpTo = 16 << 10
 
+// dropFrom is the smallest range whose pages are taken out of the page table
+// before they are written back. What is written back must become read-only, and
+// the kernel does that page by page, each with an interrupt of the other CPUs that
+// run this process; out of the table they go all at once, with one. They stay in
+// the page cache, where a reader gets sixteen of them by a fault
+// (docs/decisions/0027-flushed-pages-leave-the-page-table.md).
+const dropFrom = 256 << 10
+
 func (r *osRegion) Bytes() []byte { return r.data }
 
 // File returns the descriptor for system calls that send from a file. It is
@@ -52,6 +60,7 @@ func (r *osRegion) Flush(off, n int64) error {
 	if n <= 0 {
 		return nil
 	}
+	r.drop(off, off+n)
 	if r.file != nil && n > msyncUpTo && !r.warm.Load() {
 		if err := retry(func() error { return fdatasync(r.file) }); err != nil {
 			return fmt.Errorf("fdatasync %s: %w", r.path, err)
@@ -59,6 +68,16 @@ func (r *osRegion) Flush(off, n int64) error {
 		return r.checkLength()
 	}
 	return r.FlushOnly(off, n)
+}
+
+// drop takes the whole pages of [from, to) out of the page table, if they are many.
+// It is not for the page in which the range ends: the next append goes there.
+func (r *osRegion) drop(from, to int64) {
+	page := int64(os.Getpagesize())
+	from, to = (from+page-1)/page*page, to/page*page
+	if to-from >= dropFrom {
+		unmapPages(r.data[from:to])
+	}
 }
 
 // FlushOnly is Flush that leaves all other dirty pages of the file alone: the
