@@ -117,13 +117,15 @@ func (s *Store) open(fresh bool, start time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err := s.openMeta(); err != nil {
-		return err
+	// Pebble waits for the disk a dozen times. So do others from here on, and none
+	// for the other.
+	s.opening, err = topicmeta.Start(filepath.Join(s.path(layout.Stele), layout.Meta), topicmeta.Options{
+		FS: s.o.MetaFS, Logger: s.o.Logger, Now: s.o.Clock,
+	})
+	if err != nil {
+		return metaError(err)
 	}
 	if err := s.announce(was); err != nil {
-		return err
-	}
-	if err := s.endIndex(); err != nil {
 		return err
 	}
 	d, err := s.recover(was)
@@ -190,10 +192,13 @@ func (s *Store) openFiles() error {
 	return s.openTimeIndex()
 }
 
-func (s *Store) openMeta() (err error) {
-	s.meta, err = topicmeta.Open(filepath.Join(s.path(layout.Stele), layout.Meta), topicmeta.Options{
-		FS: s.o.MetaFS, Logger: s.o.Logger, Now: s.o.Clock,
-	})
+// awaitMeta returns once the metadata that open began to open are there.
+func (s *Store) awaitMeta() (err error) {
+	if s.opening == nil {
+		return nil
+	}
+	s.meta, err = s.opening.Wait()
+	s.opening = nil
 	return metaError(err)
 }
 
@@ -223,9 +228,11 @@ type past struct {
 	fresh    bool
 	abort    bool // the owner did not close it
 	abortPID string
-	state    marks.State
-	marked   bool // state is from the file
-	bootID   string
+	// abortText is all that the file says.
+	abortText []byte
+	state     marks.State
+	marked    bool // state is from the file
+	bootID    string
 }
 
 // owner returns the process that `abort` names, if it was one of ours by what
@@ -266,7 +273,7 @@ func (s *Store) readAbort(was *past) error {
 	text, err := s.o.Disk.ReadFile(s.path(layout.Abort))
 	switch {
 	case err == nil:
-		was.abort = true
+		was.abort, was.abortText = true, text
 		// A power cut can leave the length of the file and not its bytes.
 		was.abortPID = strings.Trim(string(text), "\x00 \t\r\n")
 	case !errors.Is(err, fs.ErrNotExist):
@@ -289,6 +296,22 @@ func (s *Store) announce(was past) error {
 	return s.o.Disk.WriteFile(s.path(layout.Abort), []byte(strconv.Itoa(os.Getpid())))
 }
 
+// withdraw takes back what announce has written, when nothing else was changed
+// since: the next opening finds what this one found. A crash in the midst of it is
+// one between the two steps of announce.
+func (s *Store) withdraw(was past) error {
+	var err error
+	if was.abort {
+		err = s.o.Disk.WriteFile(s.path(layout.Abort), was.abortText)
+	} else {
+		err = s.removeAbort()
+	}
+	if err == nil && was.marked {
+		err = s.marks.Save(was.state)
+	}
+	return err
+}
+
 // newSession returns a number that no other opening has. It is not 0.
 func newSession() uint64 {
 	var b [8]byte
@@ -298,7 +321,7 @@ func newSession() uint64 {
 
 // abandon releases what a failed open holds, and changes nothing more.
 func (s *Store) abandon() error {
-	var errs []error
+	errs := []error{s.awaitMeta()} // which may say more than a fault in a mapping does
 	if s.meta != nil {
 		errs = append(errs, s.meta.Close())
 	}

@@ -47,6 +47,16 @@ func (s *Store) recover(was past) (*dispatcher, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !p.whole {
+		// Metadata that can't be opened leave everything as it was. After a kill
+		// there is nothing that this recovery would do otherwise than the next.
+		if err := s.awaitMeta(); err != nil {
+			return nil, errors.Join(err, s.withdraw(was))
+		}
+	}
+	if err := s.endIndex(); err != nil {
+		return nil, err
+	}
 	if err := s.lower(p); err != nil {
 		return nil, err
 	}
@@ -221,8 +231,13 @@ func (s *Store) conclude(p plan, d *dispatcher, found commitlog.Recovery) error 
 		return err
 	}
 	s.report(p, found)
-	if err := s.cutOffsets(); err != nil {
-		return err
+	if s.recovery.cut() {
+		if err := s.awaitMeta(); err != nil {
+			return err
+		}
+		if err := s.cutOffsets(); err != nil {
+			return err
+		}
 	}
 
 	s.pos = d.pos
@@ -235,13 +250,15 @@ func (s *Store) conclude(p plan, d *dispatcher, found commitlog.Recovery) error 
 		// From here on a kill finds marks, however soon it comes.
 		return s.saveCheckpoint(false)
 	}
-	if s.session.Flushed <= found.End {
-		return nil
+	if s.session.Flushed > found.End {
+		// What stood beyond the end is gone, or was never there; what comes there
+		// now is not durable yet.
+		s.session.Flushed = found.End
+		if err := s.marks.Save(s.session); err != nil {
+			return err
+		}
 	}
-	// What stood beyond the end is gone, or was never there; what comes there
-	// now is not durable yet.
-	s.session.Flushed = found.End
-	return s.marks.Save(s.session)
+	return s.awaitMeta()
 }
 
 // untouched reports that nothing was written behind the end of the log: the store

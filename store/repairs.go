@@ -49,13 +49,10 @@ func (r *Recovery) cut() bool {
 	return r.Kind == PowerCut || r.Kind == ForeignCrash || r.Rebuilt || r.Torn != nil || r.Lost > 0
 }
 
-// cutOffsets sets back what stands beyond the end of its queue, when messages may
-// be gone. It must be durable before the log goes on: from then on a crash does
+// cutOffsets sets back what stands beyond the end of its queue, for messages may be
+// gone. It must be durable before the log goes on: from then on a crash does
 // not look like one that took messages.
 func (s *Store) cutOffsets() error {
-	if !s.recovery.cut() {
-		return nil
-	}
 	cut, err := s.meta.CutOffsets(consumequeue.DelayTopic, func(topic string, queue int32) message.QueueOffset {
 		if q := s.queues.Get(topic, queue); q != nil {
 			return q.Max()

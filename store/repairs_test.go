@@ -6,6 +6,7 @@ package store_test
 import (
 	"bytes"
 	"log/slog"
+	"syscall"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -129,4 +130,76 @@ func TestFilled(t *testing.T) {
 	}
 	require.Equal(t, want["payments/1"], got["payments/1"], "%+v", rec.Filled)
 	require.Contains(t, rec.Filled, store.QueueFill{Topic: "payments", Queue: 1, From: 0, To: want["payments/1"]})
+}
+
+// brokenMeta is a file system on which nothing new can be made.
+type brokenMeta struct{ vfs.FS }
+
+func (brokenMeta) Create(string, vfs.DiskWriteCategory) (vfs.File, error) { return nil, syscall.EIO }
+
+// TestMetadataThatDoesNotOpen: the store is announced while the metadata is opened,
+// and that is taken back when it fails. The next opening finds what was there.
+func TestMetadataThatDoesNotOpen(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		end  func(t *testing.T, s *store.Store, on *machine) *machine
+		kind store.RecoveryKind
+		max  message.QueueOffset
+	}{
+		{"closed", func(t *testing.T, s *store.Store, on *machine) *machine {
+			require.NoError(t, s.Close())
+			return on.killed()
+		}, store.CleanClose, 7},
+		{"killed", func(_ *testing.T, _ *store.Store, on *machine) *machine { return on.killed() }, store.ProcessKilled, 7},
+		{"power cut", func(_ *testing.T, _ *store.Store, on *machine) *machine {
+			return newMachine(on.disk.DurableClone(), on.mem.CrashClone(vfs.CrashCloneCfg{}))
+		}, store.PowerCut, 3},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			on := newMachine(crashdisk.New(), newMeta())
+			s := openStore(t, on.disk, func(o *store.Options) { o.MetaFS = on.mem })
+			appendMany(t, s, 3, 0)
+			require.NoError(t, s.Flush(t.Context()))
+			appendMany(t, s, 4, 0) // not flushed
+			require.NoError(t, s.CommitOffset("g", "orders", 0, 7))
+			require.NoError(t, s.SyncOffsets())
+			left := c.end(t, s, on)
+			abort, wasThere := left.disk.ReadFile(root + "/abort")
+			for range 2 {
+				o := quiet(left.disk)
+				o.MetaFS = brokenMeta{left.mem}
+				_, err := store.Open(root, o)
+				require.ErrorIs(t, err, syscall.EIO)
+				require.ErrorContains(t, err, "topicmeta: open")
+				text, err := left.disk.ReadFile(root + "/abort")
+				require.Equal(t, abort, text)
+				require.Equal(t, wasThere, err)
+			}
+			// Whoever dies in the midst of taking it back, or before, is one that died
+			// in Open.
+			for op, n := range map[crashdisk.Op]int{crashdisk.OpWriteFile: 1, crashdisk.OpRemove: 0, crashdisk.OpFlush: 1} {
+				half := newMachine(left.disk.KillClone(), left.mem.CrashClone(vfs.CrashCloneCfg{}))
+				half.disk.Inject(crashdisk.Fault{Op: op, After: n})
+				o := quiet(half.disk)
+				o.MetaFS = brokenMeta{half.mem}
+				_, err := store.Open(root, o)
+				require.ErrorIs(t, err, syscall.EIO)
+				half.disk.ClearFaults()
+				s := openStore(t, half.disk, func(o *store.Options) { o.MetaFS = half.mem })
+				_, end, err := s.Bounds("orders", 0)
+				require.NoError(t, err)
+				require.Equal(t, c.max, end, "%v", op)
+			}
+			s = openStore(t, left.disk, func(o *store.Options) { o.MetaFS = left.mem })
+			require.Equal(t, c.kind, s.Stats().Recovery.Kind)
+			_, end, err := s.Bounds("orders", 0)
+			require.NoError(t, err)
+			require.Equal(t, c.max, end)
+			off, _, err := s.Offset("g", "orders", 0)
+			require.NoError(t, err)
+			require.Equal(t, c.max, off)
+		})
+	}
 }

@@ -33,6 +33,7 @@ type Store struct {
 	log      *commitlog.Log
 	queues   *consumequeue.Set
 	meta     *topicmeta.Store
+	opening  *topicmeta.Opening // of meta, while Open does other things
 	marks    *marks.File
 	lock     io.Closer
 	recovery Recovery

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,9 +32,16 @@ import (
 // read-only medium, or the directory of a running store, can be read.
 type fuse struct {
 	vfs.FS
+	dir      string // of the database
 	readOnly bool
 	onBlow   func(error) // the first call counts
 	blown    atomic.Bool
+
+	// A sync of dir that makes nothing durable but removals is left out, so that Open
+	// waits for the disk once less. A file that is there again after a power cut is
+	// one too many, which harms nothing.
+	naming sync.Mutex  // held over a sync of dir
+	named  atomic.Bool // since the last one no name was made in it
 }
 
 // blow reports before it cuts: a commit whose write was swallowed must find the
@@ -62,6 +70,7 @@ func (f *fuse) file(op, name string, open func() (vfs.File, error)) (vfs.File, e
 	var file vfs.File
 	err := f.change(op, name, func() (err error) {
 		file, err = open()
+		f.named.Store(false)
 		return err
 	})
 	if err != nil {
@@ -93,7 +102,20 @@ func (f *fuse) beforeMarker(name string) error {
 		return nil
 	}
 	dir := f.PathDir(name)
-	return f.change("sync", dir, func() error { return syncDir(f.FS, dir) })
+	return f.syncNames(dir, func() error { return syncDir(f.FS, dir) })
+}
+
+// syncNames syncs a directory, by do, unless there is no need to.
+func (f *fuse) syncNames(dir string, do func() error) error {
+	if dir != f.dir || f.readOnly {
+		return f.change("sync", dir, do)
+	}
+	f.naming.Lock()
+	defer f.naming.Unlock()
+	if f.named.Swap(true) {
+		return nil
+	}
+	return f.change("sync", dir, do)
 }
 
 func (f *fuse) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
@@ -110,14 +132,16 @@ func (f *fuse) OpenDir(name string) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &fuseFile{File: dir, fuse: f, name: name}, nil
+	return &fuseFile{File: dir, fuse: f, name: name, names: true}, nil
 }
 
 func (f *fuse) Link(oldname, newname string) error {
+	defer f.named.Store(false)
 	return f.change("link", newname, func() error { return f.FS.Link(oldname, newname) })
 }
 
 func (f *fuse) Rename(oldname, newname string) error {
+	defer f.named.Store(false)
 	return f.change("rename", newname, func() error { return f.FS.Rename(oldname, newname) })
 }
 
@@ -169,8 +193,9 @@ func (f *fuse) Unwrap() vfs.FS { return f.FS }
 // fuseFile is a file open for writing, or a directory.
 type fuseFile struct {
 	vfs.File
-	fuse *fuse
-	name string
+	fuse  *fuse
+	name  string
+	names bool // it is a directory
 }
 
 func (f *fuseFile) Write(p []byte) (int, error) {
@@ -194,7 +219,12 @@ func (f *fuseFile) Preallocate(offset, length int64) error {
 	return f.fuse.optional("preallocate", f.name, func() error { return f.File.Preallocate(offset, length) })
 }
 
-func (f *fuseFile) Sync() error { return f.fuse.change("sync", f.name, f.File.Sync) }
+func (f *fuseFile) Sync() error {
+	if f.names {
+		return f.fuse.syncNames(f.name, f.File.Sync)
+	}
+	return f.fuse.change("sync", f.name, f.File.Sync)
+}
 
 func (f *fuseFile) SyncData() error { return f.fuse.change("sync", f.name, f.File.SyncData) }
 

@@ -4,6 +4,7 @@
 package topicmeta
 
 import (
+	"errors"
 	"slices"
 	"testing"
 
@@ -132,6 +133,75 @@ func TestFuseStaysWhole(t *testing.T) {
 	info, err := disk.Stat("dir/a")
 	require.NoError(t, err)
 	require.EqualValues(t, 3, info.Size())
+}
+
+// TestSyncsOfNames: the directory is synced where names were made in it since the
+// last time, and the first time, for the process before this one may have made
+// some. Removals need not last.
+func TestSyncsOfNames(t *testing.T) {
+	t.Parallel()
+	mem := vfs.NewMem()
+	require.NoError(t, mem.MkdirAll("dir", 0o755))
+	require.NoError(t, mem.MkdirAll("other", 0o755))
+	syncs := 0
+	counting := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind == errorfs.OpFileSync {
+			syncs++
+		}
+		return nil
+	}))
+	f := &fuse{FS: counting, dir: "dir", onBlow: func(err error) { t.Error(err) }}
+	dirs := map[string]vfs.File{}
+	for _, name := range []string{"dir", "other"} {
+		var err error
+		dirs[name], err = f.OpenDir(name)
+		require.NoError(t, err)
+	}
+	create := func(name string) func() error {
+		return func() error {
+			file, err := f.Create(name, vfs.WriteCategoryUnspecified)
+			if err != nil {
+				return err
+			}
+			return file.Close()
+		}
+	}
+	for _, step := range []struct {
+		name  string
+		do    func() error
+		syncs int // of the step and of a sync of its directory behind it
+	}{
+		{"the first one", func() error { return nil }, 1},
+		{"nothing", func() error { return nil }, 0},
+		{"create", create("dir/a"), 1},
+		{"remove", func() error { return f.Remove("dir/a") }, 0},
+		{"create and remove", func() error { return errors.Join(create("dir/a")(), f.Remove("dir/a")) }, 1},
+		{"create again", create("dir/b"), 1},
+		{"rename", func() error { return f.Rename("dir/b", "dir/c") }, 1},
+		{"link", func() error { return f.Link("dir/c", "dir/d") }, 1},
+		{"reuse", func() error {
+			file, err := f.ReuseForWrite("dir/c", "dir/e", vfs.WriteCategoryUnspecified)
+			return errors.Join(err, file.Close())
+		}, 1},
+		{"write", func() error {
+			file, err := f.OpenReadWrite("dir/e", vfs.WriteCategoryUnspecified)
+			require.NoError(t, err)
+			_, err = file.Write([]byte("abc"))
+			return errors.Join(err, file.Close())
+		}, 1}, // it might have made it
+		{"a marker that comes", create("dir/marker.x.1"), 1},
+		{"a marker behind a name", func() error { return errors.Join(create("dir/f")(), create("dir/marker.x.2")()) }, 2},
+		{"a marker that goes", func() error { return f.Remove("dir/marker.x.1") }, 0},
+	} {
+		syncs = 0
+		require.NoError(t, step.do(), step.name)
+		require.NoError(t, dirs["dir"].Sync(), step.name)
+		require.Equal(t, step.syncs, syncs, step.name)
+	}
+	syncs = 0
+	require.NoError(t, dirs["other"].Sync())
+	require.NoError(t, dirs["other"].Sync())
+	require.Equal(t, 2, syncs, "another directory")
 }
 
 func TestFuseReadOnly(t *testing.T) {

@@ -69,6 +69,25 @@ type Store struct {
 // wraps ErrNotOurs or ErrVersion and nothing was changed. A directory that
 // another Store has open for writing is refused.
 func Open(dir string, o Options) (*Store, error) {
+	opening, err := Start(dir, o)
+	if err != nil {
+		return nil, err
+	}
+	return opening.Wait()
+}
+
+// Opening is a Store that is being opened. Whoever has one must call Wait, from one
+// goroutine.
+type Opening struct {
+	done chan struct{}
+	s    *Store
+	err  error
+}
+
+// Start begins what Open does. When it returns, the directory is known to be this
+// package's, or has become it, and the rest goes on in the background: reading the
+// database, and the dozen syncs by which Pebble opens one.
+func Start(dir string, o Options) (*Opening, error) {
 	s := &Store{
 		dir:      dir,
 		readOnly: o.ReadOnly,
@@ -90,6 +109,27 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := claim(o.FS, dir, o.ReadOnly); err != nil {
 		return nil, fmt.Errorf("topicmeta: open: %w", err)
 	}
+	opening := &Opening{done: make(chan struct{})}
+	go func() {
+		defer close(opening.done)
+		if err := s.openTables(o); err != nil {
+			opening.err = fmt.Errorf("topicmeta: open %s: %w", dir, err)
+			return
+		}
+		opening.s = s
+	}()
+	return opening, nil
+}
+
+// Wait returns what Open would.
+func (o *Opening) Wait() (*Store, error) {
+	<-o.done
+	return o.s, o.err
+}
+
+// openTables fills the tables from the database, whose owner may be replacing its
+// files when this is to read alone.
+func (s *Store) openTables(o Options) error {
 	err := s.openDB(o)
 	for try := 1; err != nil && o.ReadOnly && try < readOnlyTries; try++ {
 		err = s.openDB(o)
@@ -99,10 +139,7 @@ func Open(dir string, o Options) (*Store, error) {
 		// marker is there, and nothing was ever stored.
 		err = nil
 	}
-	if err != nil {
-		return nil, fmt.Errorf("topicmeta: open %s: %w", dir, err)
-	}
-	return s, nil
+	return err
 }
 
 // openDB opens Pebble and reads every entry. A read-only Store does not keep it.
@@ -125,7 +162,7 @@ func (s *Store) openDB(o Options) error {
 
 // openPebble opens the database behind a new fuse.
 func (s *Store) openPebble() (*pebble.DB, *fuse, error) {
-	f := &fuse{FS: s.o.FS, readOnly: s.o.ReadOnly, onBlow: s.fail}
+	f := &fuse{FS: s.o.FS, dir: s.dir, readOnly: s.o.ReadOnly, onBlow: s.fail}
 	// A failure that Pebble reports must also keep it off the disk.
 	fail := func(err error) {
 		s.fail(err)
