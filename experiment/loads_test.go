@@ -204,7 +204,7 @@ func TestDurationEndsAPass(t *testing.T) {
 	t.Parallel()
 	s := quick(t)
 	r, err := Flush(t.Context(), FlushConfig{
-		Schedule: s, Duration: time.Millisecond, FileSize: 1 << 20, Matrix: Matrix{Sizes: []int{10}, Producers: []int{1}, Flush: []store.FlushMode{store.FlushSync}},
+		Schedule: s, Duration: 100 * time.Millisecond, FileSize: 1 << 20, Matrix: Matrix{Sizes: []int{10}, Producers: []int{1}, Flush: []store.FlushMode{store.FlushSync}},
 	})
 	require.NoError(t, err)
 	n, _ := r.number(0, "messages")
