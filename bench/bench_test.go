@@ -317,6 +317,8 @@ func TestGoals(t *testing.T) {
 		at("dispatch", "stele", 1), sync1, sync2,
 		at("pick", "stele", 300), at("pick", "bbolt", 100), at("pick", "floor", 499), // 5 times bbolt is wanted
 		at("async-1k-b64", "stele", 100), at("async-1k-b64", "bbolt", 100), at("async-1k-b64", "floor", 200), // twice
+		at("async-1k-1", "stele", 100), at("async-1k-1", "rosedb-wal", 50), at("async-1k-1", "rocketmq", 9), // 2.5 times and 10 times
+		at("async-1k-1", "floor", 150), at("async-1k-1", "prototype", 120),
 	}
 	got := map[string]verdict{}
 	for _, v := range judge(f, peers()) {
@@ -335,6 +337,8 @@ func TestGoals(t *testing.T) {
 		"dispatch dispatched by appended -":            {"", 0.9, missed},
 		"pick msgs/s bbolt":                            {"bbolt", 3, beyondFloor},
 		"async-1k-b64 msgs/s best":                     {"bbolt", 1, missed},
+		"async-1k-1 msgs/s best that survives a kill":  {"rosedb-wal", 2, beyondPrototype},
+		"async-1k-1 msgs/s rocketmq":                   {"rocketmq", 100.0 / 9, met},
 		"sync-1k-64 msgs/s pebble":                     {"pebble", 2, met},
 		"sync-1k-64 p99 µs pebble":                     {"pebble", 0.6, missed},
 	} {

@@ -85,7 +85,7 @@ func mapFloor(path string, size int64) (*floorMapping, error) {
 
 func (m *floorMapping) close() error { return errors.Join(unix.Munmap(m.data), m.file.Close()) }
 
-func openFloor(dir string) (engine, error) {
+func openFloor(dir string) (*floor, error) {
 	size, err := message.Encoder{PropertyCRC: true}.EncodedLen(&message.Message{Topic: topic})
 	if err != nil {
 		return nil, err

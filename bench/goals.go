@@ -111,9 +111,11 @@ type verdict struct {
 	Ratio    float64 `json:"ratio"`
 	// Floor is what the machine gives, by the peer of that name; 0 where that was
 	// not measured.
-	Floor   float64 `json:"floor"`
-	Goal    string  `json:"goal"`
-	Outcome outcome `json:"outcome"`
+	Floor float64 `json:"floor"`
+	// Prototype is, likewise, what a program of Stele's shape gets of it.
+	Prototype float64 `json:"prototype"`
+	Goal      string  `json:"goal"`
+	Outcome   outcome `json:"outcome"`
 }
 
 type outcome string
@@ -124,7 +126,9 @@ const (
 	// beyondFloor is missed, too, where more is asked for than the floor reached: not
 	// even a loop that does nothing else could.
 	beyondFloor outcome = "missed, beyond the floor"
-	notMeasured outcome = "not measured"
+	// beyondPrototype is missed, too, where the prototype did not reach it.
+	beyondPrototype outcome = "missed, beyond the prototype"
+	notMeasured     outcome = "not measured"
 )
 
 // judge holds the figures of a run against the goals, for each configuration of
@@ -166,6 +170,7 @@ func (g goal) judge(f figures, all []peer, p peer, own float64) verdict {
 		Against: g.against.String(), Goal: g.text(), Outcome: notMeasured,
 	}
 	v.Floor, _ = f.median(g.workload, floorPeer.name, g.metric)
+	v.Prototype, _ = f.median(g.workload, prototypePeer.name, g.metric)
 	switch {
 	case g.against.absolute:
 		v.Other, v.Ratio = 1, own
@@ -180,6 +185,8 @@ func (g goal) judge(f figures, all []peer, p peer, own float64) verdict {
 		v.Outcome = met
 	case !g.atMost && v.Floor > 0 && g.factor*v.Other > v.Floor:
 		v.Outcome = beyondFloor
+	case !g.atMost && v.Prototype > 0 && g.factor*v.Other > v.Prototype:
+		v.Outcome = beyondPrototype
 	default:
 		v.Outcome = missed
 	}

@@ -43,7 +43,7 @@ type peer struct {
 	// errMissing says that the machine can't run it.
 	prepare func(cache string) error
 	// floor says that it is no engine: goals are not held against it, but their
-	// verdicts tell what it reached.
+	// verdicts tell what floorPeer and prototypePeer reached.
 	floor bool
 	// version is for a peer whose module is not in this program.
 	version string
@@ -52,7 +52,7 @@ type peer struct {
 // peers are all of them; Stele is the first.
 func peers() []peer {
 	return []peer{
-		steleDefault, stelePopulated, floorPeer,
+		steleDefault, stelePopulated, floorPeer, prototypePeer,
 		rosedbPeer, vmPeer, pebblePeer, bboltPeer, raftWALPeer, tidwallPeer, natsPeer, rocketPeer,
 	}
 }

@@ -195,11 +195,15 @@ func goalsOf(verdicts []verdict) *experiment.Report {
 		{Name: "figure", Title: "IS", Decimals: 2}, {Name: "against", Title: "AGAINST"}, {Name: "rival", Title: "THAT IS"},
 		{Name: "rivalFigure", Title: "ITS", Decimals: 2}, {Name: "ratio", Title: "RATIO", Decimals: 3},
 		{Name: "goal", Title: "GOAL"}, {Name: "outcome", Title: "OUTCOME"}, {Name: "floor", Title: "FLOOR", Decimals: 2},
+		{Name: "prototype", Title: "PROTOTYPE", Decimals: 2},
 	}}
 	for _, v := range verdicts {
-		row := []any{v.Workload, string(v.Metric), v.Stele, whole(v.Figure), v.Against, orDash(v.Rival), whole(v.Other), v.Ratio, v.Goal, string(v.Outcome), nil}
+		row := []any{v.Workload, string(v.Metric), v.Stele, whole(v.Figure), v.Against, orDash(v.Rival), whole(v.Other), v.Ratio, v.Goal, string(v.Outcome), nil, nil}
 		if v.Floor > 0 {
 			row[10] = whole(v.Floor)
+		}
+		if v.Prototype > 0 {
+			row[11] = whole(v.Prototype)
 		}
 		switch {
 		case v.Outcome == notMeasured:
